@@ -1,0 +1,1 @@
+"""The Kubernetes API for the agent: Lease, watches, pods, small errands; no decisions."""

@@ -1,0 +1,1 @@
+"""Member-to-member messages over mutual TLS; no decisions, no Kubernetes."""
