@@ -1,0 +1,1 @@
+"""The Pulumi program: declares one PostgreSQL cluster and never reaches into a running database."""

@@ -1,0 +1,38 @@
+"""What every part of one cluster is made from. Owns resource options that the parts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+from components.config.cluster import ClusterConfig
+from components.live.standing import Standing
+from components.naming import STACK, Names
+
+
+@dataclass(frozen=True)
+class Context:
+    """The config, the names, and what stands already."""
+
+    config: ClusterConfig
+    names: Names
+    standing: Standing
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Annotations of every object: the stack that it belongs to."""
+        return {STACK: self.standing.stack}
+
+    def options(
+        self,
+        parent: pulumi.Resource,
+        protected: bool = True,
+        depends_on: list[pulumi.Resource] | None = None,
+    ) -> pulumi.ResourceOptions:
+        """Options of a resource; DoNotTerminate protects those that no later `up` replaces."""
+        return pulumi.ResourceOptions(
+            parent=parent,
+            protect=protected and self.config.deletion_policy == "DoNotTerminate",
+            depends_on=depends_on or [],
+        )

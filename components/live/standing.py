@@ -1,0 +1,203 @@
+"""What already stands of a cluster, in the words of this program. Reads; refuses nothing of it.
+
+`read_standing` is the only place where the program looks at live objects: `changes.py` judges
+what it returns, the components use it to take kept Secrets and claims over.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.config.cluster import ClusterConfig
+from components.config.refusal import Refused
+from components.live.api import Api, Forbidden
+from components.naming import MANAGED_BY, STACK, Names
+
+SIZE_SET = "pgha.dev/size-set"
+"""Annotation on a claim whose size this program set after the claim was made."""
+
+CREATED = (
+    ("coordination.k8s.io", "leases"),
+    ("", "serviceaccounts"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("", "secrets"),
+    ("", "configmaps"),
+    ("", "services"),
+    ("apps", "statefulsets"),
+    ("policy", "poddisruptionbudgets"),
+)
+"""(API group, resource) of everything that each stack creates."""
+
+
+@dataclass(frozen=True)
+class LiveSecret:
+    """A Secret as it stands: its decoded values and the stack that made it."""
+
+    values: Mapping[str, str]
+    stack: str | None
+
+
+@dataclass(frozen=True)
+class LiveClaim:
+    """A member's claim as it stands."""
+
+    name: str
+    requested: str
+    storage_class: str
+    size_set: bool
+    expandable: bool
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Live objects under the names of this cluster; empty where nothing stands."""
+
+    stack: str
+    secrets: Mapping[str, LiveSecret] = field(default_factory=dict)
+    claims: Mapping[str, LiveClaim] = field(default_factory=dict)
+    settings: Mapping[str, Any] | None = None
+    stateful_set: Mapping[str, Any] | None = None
+    other_clusters: tuple[tuple[str, str], ...] = ()
+    pod_monitor_crd: bool = False
+    reached: bool = True
+
+    @property
+    def claim_template(self) -> Mapping[str, Any] | None:
+        """The volumeClaimTemplate of the live StatefulSet, if it has one."""
+        spec = (self.stateful_set or {}).get("spec") or {}
+        for template in spec.get("volumeClaimTemplates") or []:
+            return dict(template["spec"])
+        return None
+
+
+def nothing(stack: str) -> Standing:
+    """The standing of a preview that reaches no cluster."""
+    return Standing(stack, reached=False)
+
+
+def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
+    """What stands now; raises Refused if the namespace or a right is missing."""
+    names = Names.of(config)
+    core = f"/api/v1/namespaces/{names.namespace}"
+    apps = f"/apis/apps/v1/namespaces/{names.namespace}"
+    _require_namespace(api, names)
+    try:
+        stateful_set = api.get(f"{apps}/statefulsets/{names.name}")
+        wanted = [names.members_secret, config.auth_secret.name or names.auth_secret]
+        secrets = {
+            name: _secret(found)
+            for name in wanted
+            if (found := api.get(f"{core}/secrets/{name}")) is not None
+        }
+        claims = [
+            found
+            for ordinal in range(config.replicas)
+            if (found := api.get(f"{core}/persistentvolumeclaims/{names.claim(ordinal)}"))
+        ]
+        config_map = api.get(f"{core}/configmaps/{names.config_map}")
+    except Forbidden as error:
+        raise Refused(f"Reading what stands in the namespace was refused: {error}.") from error
+    if stateful_set is None:
+        _require_rights(api, names)
+    return Standing(
+        stack=stack,
+        secrets=secrets,
+        claims={claim.name: claim for claim in (_claim(api, found) for found in claims)},
+        settings=_settings(config_map),
+        stateful_set=stateful_set,
+        other_clusters=_other_clusters(api, names, stack),
+        pod_monitor_crd=_has_pod_monitors(api),
+    )
+
+
+def _require_namespace(api: Api, names: Names) -> None:
+    try:
+        found = api.get(f"/api/v1/namespaces/{names.namespace}")
+    except Forbidden:
+        return  # one may use a namespace without the right to read it
+    if found is None:
+        raise Refused(
+            f"Namespace {names.namespace} does not exist: make it with "
+            f"`kubectl create namespace {names.namespace}`, or set the config key namespace."
+        )
+
+
+def _require_rights(api: Api, names: Names) -> None:
+    for group, resource in CREATED:
+        if not api.may_create(group, resource, names.namespace):
+            where = f" in API group {group}" if group else ""
+            raise Refused(
+                f"The user of the kubeconfig may not create {resource}{where} in namespace "
+                f"{names.namespace}: grant it the verb create on the resource {resource} there."
+            )
+
+
+def _secret(found: Mapping[str, Any]) -> LiveSecret:
+    values = {
+        name: base64.b64decode(text).decode(errors="replace")
+        for name, text in (found.get("data") or {}).items()
+    }
+    return LiveSecret(values, _annotations(found).get(STACK))
+
+
+def _annotations(found: Mapping[str, Any]) -> Mapping[str, str]:
+    return found["metadata"].get("annotations") or {}
+
+
+def _claim(api: Api, found: Mapping[str, Any]) -> LiveClaim:
+    spec = found["spec"]
+    storage_class = str(spec.get("storageClassName") or "")
+    return LiveClaim(
+        name=str(found["metadata"]["name"]),
+        requested=str(spec["resources"]["requests"]["storage"]),
+        storage_class=storage_class,
+        size_set=SIZE_SET in _annotations(found),
+        expandable=_is_expandable(api, storage_class),
+    )
+
+
+def _is_expandable(api: Api, storage_class: str) -> bool:
+    try:
+        found = api.get(f"/apis/storage.k8s.io/v1/storageclasses/{storage_class}")
+    except Forbidden:
+        return True  # the API server has the last word when the claim is patched
+    return bool(found and found.get("allowVolumeExpansion"))
+
+
+def _settings(config_map: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    text = ((config_map or {}).get("data") or {}).get("settings.json")
+    if text is None:
+        return None
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        return None  # edited by hand; this program writes it anew
+
+
+def _other_clusters(api: Api, names: Names, stack: str) -> tuple[tuple[str, str], ...]:
+    """(namespace, name) of StatefulSets this stack made under another name or namespace."""
+    query = f"?labelSelector={MANAGED_BY.replace('/', '%2F')}%3Dpgha"
+    try:
+        listed = api.get(f"/apis/apps/v1/statefulsets{query}")
+    except Forbidden:
+        listed = api.get(f"/apis/apps/v1/namespaces/{names.namespace}/statefulsets{query}")
+    found = (item["metadata"] for item in (listed or {}).get("items", []))
+    return tuple(
+        (meta["namespace"], meta["name"])
+        for meta in found
+        if (meta.get("annotations") or {}).get(STACK) == stack
+        and (meta["namespace"], meta["name"]) != (names.namespace, names.name)
+    )
+
+
+def _has_pod_monitors(api: Api) -> bool:
+    try:
+        group = api.get("/apis/monitoring.coreos.com/v1")
+    except Forbidden:
+        return False
+    return any(item.get("kind") == "PodMonitor" for item in (group or {}).get("resources", []))
