@@ -1,0 +1,7 @@
+"""`python -m pgha`."""
+
+import sys
+
+from pgha.cli import main
+
+sys.exit(main())

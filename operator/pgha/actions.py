@@ -1,0 +1,133 @@
+"""What a decision can ask for: frozen values, performed by the executor, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pgha.lsn import Position
+from pgha.record import Record
+
+
+@dataclass(frozen=True)
+class StopServer:
+    mode: Literal["fast", "immediate"]
+    checkpoint_first: bool = False
+
+
+@dataclass(frozen=True)
+class StartStandby:
+    """Start read-only, attached to nobody: standby.signal first, every time (law, point 4)."""
+
+
+@dataclass(frozen=True)
+class Attach:
+    member: str
+    term: int
+
+
+@dataclass(frozen=True)
+class Detach:
+    term: int
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """Compare-and-swap the Lease to this container, with the next term in `record`."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class WriteRecord:
+    """Compare-and-swap the record on the Lease that is held."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class ReleaseLease:
+    successor: str | None = None
+    end: Position | None = None
+    record: Record | None = None
+
+
+@dataclass(frozen=True)
+class AskVotes:
+    term: int
+
+
+@dataclass(frozen=True)
+class AskPeers:
+    """Ask every declared member for its state, in the background."""
+
+
+@dataclass(frozen=True)
+class SetSyncNames:
+    value: str
+
+
+@dataclass(frozen=True)
+class Promote:
+    number: int
+
+
+@dataclass(frozen=True)
+class MoveLabels:
+    primary: str
+    replicas: tuple[str, ...]
+    term: int
+
+
+@dataclass(frozen=True)
+class LabelSelf:
+    role: Literal["replica"]
+    term: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """CHECKPOINT without waiting; afterwards members may rewind from here."""
+
+
+@dataclass(frozen=True)
+class StartJob:
+    kind: Literal["clone", "rewind", "initdb"]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class CancelJob:
+    pass
+
+
+@dataclass(frozen=True)
+class MarkDirty:
+    why: str
+
+
+@dataclass(frozen=True)
+class KeepSlots:
+    create: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Announce:
+    """An Event that people read: reason in CamelCase and one sentence."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class End:
+    """Leave the process: the container ends."""
+
+
+Action = (
+    StopServer | StartStandby | Attach | Detach | Acquire | WriteRecord | ReleaseLease | AskVotes
+    | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint | StartJob | CancelJob
+    | MarkDirty | KeepSlots | Announce | End
+)

@@ -1,0 +1,393 @@
+"""The agent: PID 1 of the postgres container. Owns the wiring and the loop, decides nothing.
+
+gather facts -> decide -> act, once per wake-up. Wake-ups come from watches, from the process
+table (SIGCHLD), from answers of peers, and from the time the last decision asked for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgha import copies
+from pgha.ballot import Ballot
+from pgha.book import Book
+from pgha.clock import boottime
+from pgha.executor import WAL_WITHIN, Executor
+from pgha.facts import Data, Facts, Run
+from pgha.fencer.guard import Guard
+from pgha.gather import Gatherer, branch_of
+from pgha.http.metrics import Metrics
+from pgha.http.probes import Probes
+from pgha.jobs import Jobs
+from pgha.keeper import Keeper
+from pgha.kube.client import Api
+from pgha.kube.errands import Errands
+from pgha.kube.leases import LeaseApi, parse_lease
+from pgha.kube.pods import PodView, parse_pod
+from pgha.kube.watching import Watch
+from pgha.lsn import Position
+from pgha.member import Member
+from pgha.owner import Ownership
+from pgha.peers.client import PeerClient
+from pgha.peers.server import PeerServer
+from pgha.peers.tls import TlsFiles
+from pgha.postgres.directory import Directory
+from pgha.postgres.server import Server
+from pgha.postgres.sql import Sql
+from pgha.pulse import Pulse
+from pgha.report import Report
+from pgha.rules import Decision, decide
+from pgha.settings import Identity, Settings
+from pgha.statement import Statement
+from pgha.votes import Poll
+
+CONFIG = Path("/etc/pgha/config/settings.json")
+AUTH = Path("/etc/pgha/auth")
+MEMBERS = Path("/etc/pgha/members")
+RUN = Path("/run/pgha")
+TERMINATION_LOG = Path("/dev/termination-log")
+PEER_PORT, HTTP_PORT = 8009, 8008
+LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
+STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
+PAUSE_AFTER_FAILURE = 0.5
+
+
+class Agent:
+    """One per container. `run` returns when the container is to end."""
+
+    def __init__(self, settings: Settings, identity: Identity, api: Api, bin_dir: Path) -> None:
+        self.settings, self.identity, self.api = settings, identity, api
+        self._wake = threading.Event()
+        self._leaving = False
+        self._over = False
+        self._turned_at = boottime()
+        self._last: tuple[Facts, Decision] | None = None
+        self._noted: tuple[object, ...] = ()
+        pgdata = Path(os.environ["PGDATA"])
+        self._lock_fd = take_lock(RUN / "alive.lock")
+        self.report = Report(identity.pod)
+        self.log = self.report.log
+        self.directory = Directory(pgdata, bin_dir)
+        self.member = Member(self.directory)
+        self.ownership = Ownership(self.directory, identity, settings.times.lease_duration)
+        self.server = Server(self.directory, bin_dir, RUN)
+        self.sql = Sql(RUN, settings.username)
+        self.guard = Guard(on_fenced=self._fenced)
+        self.metrics = Metrics(settings.name, identity.pod)
+        tls = TlsFiles.in_folder(MEMBERS)
+        client = PeerClient(tls, PEER_PORT)
+        self._pods: Mapping[str, PodView] = {}
+        self._pod_objects: dict[str, dict[str, Any]] = {}
+        self._replicas: int | None = None
+        self.errands = Errands(
+            api, identity.pod, identity.uid, settings.name, known=lambda: self._pod_objects
+        )
+        self.copies = copies.Copies(
+            settings, identity, self.directory, self.server, self.sql, bin_dir, tls, AUTH, MEMBERS
+        )
+        self.jobs = Jobs(
+            {"clone": self.copies.clone, "rewind": self.copies.rewind,
+             "initdb": self.copies.initialize},
+            self.wake, self.log,
+        )
+        self.statement = Statement(self)
+        self.book = Book(client, self._hosts, self.statement.status, self.wake)
+        self.poll = Poll(
+            client, self._hosts, identity.incarnation, identity.pod,
+            lambda history, timeline, end: branch_of(
+                self.gatherer.lease().record, history, timeline, end
+            ),
+            self.wake,
+        )
+        self.keeper = Keeper(
+            LeaseApi(api, settings.name), identity, settings.times,
+            allow=self.guard.allow_until, may_renew=self._may_renew,
+            flushed=lambda: self.pulse.flushed, wake=self.wake, promises=self._promises,
+        )
+        self.ballot = Ballot(
+            self.statement, self.directory, settings.times.lease_duration, self.wake
+        )
+        self.pulse = Pulse(
+            self.sql,
+            is_primary=lambda: self._run_now() is Run.PRIMARY,
+            timeline=lambda: self.member.primary_timeline,
+            directory_of=self.book.asked_since,
+            wanted=self._wanted,
+            wake=self.wake,
+        )
+        self.gatherer = Gatherer(
+            settings, identity, self.member, self.server, self.sql, self.keeper, self.ballot,
+            self.book, self.poll, self.jobs, self.pulse, self.guard, self.errands,
+            pods=lambda: self._pods, replicas=lambda: self._replicas,
+            foreign_owner=lambda: self.ownership.foreign, leaving=lambda: self._leaving,
+            own_dead=self._lock_fd is not None, log=self.log,
+        )
+        self.executor = Executor(
+            settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,
+            self.ballot, self.book, self.poll, self.jobs, self.pulse, self.errands,
+            password=self.copies.replication_password, log=self.log, end=self._finish,
+        )
+        self.peer_server = PeerServer("", PEER_PORT, tls, {
+            "/status": lambda body: self.statement.status(),
+            "/vote": self.ballot.vote,
+            "/promise": self.ballot.promise,
+            "/wake": self._poked,
+        })
+        self.probes = Probes(HTTP_PORT, self._ready, self._live, self.metrics.registry)
+        self.watches = self._make_watches()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, self._terminated)
+        signal.signal(signal.SIGINT, self._terminated)
+        signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
+        say_who_dies(self.identity.incarnation)
+        self.log("agent-started", incarnation=self.identity.incarnation,
+                 version=self.settings.version, pid=os.getpid())
+        self.guard.start()
+        self.metrics.lease_left(lambda: (t := self.keeper.tenure()) and t.left or 0.0)
+        self.metrics.api_calls(self.api.calls)
+        for start in (self.peer_server.start, self.probes.start, self.ownership.start,
+                      *(w.start for w in self.watches)):
+            start()
+        for name, work in (("renewals", self.keeper.run), ("pulse", self.pulse.run)):
+            threading.Thread(target=work, name=name, daemon=True).start()
+        while not self._over:
+            nap = self._turn()
+            self._wake.wait(nap)
+            self._wake.clear()
+            self.server.reap()
+        self._close()
+
+    def _turn(self) -> float:
+        """One decision and its actions; the seconds until the next look."""
+        self._turned_at = boottime()
+        with self.member.acting:
+            facts = self.gatherer.facts()
+            decision = decide(facts)
+            self._last = facts, decision
+            self._note(facts, decision)
+            try:
+                for action in decision.actions:
+                    self.executor.perform(action, facts)
+            except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
+                self.log("action-failed", rule=decision.rule, why=str(e) or repr(e))
+                return PAUSE_AFTER_FAILURE
+        nap = LONGEST_NAP if decision.look_again_in is None else decision.look_again_in
+        if decision.actions and decision.look_again_in is None:
+            nap = 0.02
+        if facts.tenure is not None:
+            nap = min(nap, facts.tenure.left)
+        return max(0.01, nap)
+
+    def _note(self, facts: Facts, decision: Decision) -> None:
+        """Tell people, and keep the record on the own disk (amendment 10)."""
+        if self.report.decided(decision):
+            self.metrics.decided(decision.rule)
+            self.errands.annotate_self("pgha.dev/status", self.report.status(facts, decision))
+        self.report.measure(self.metrics, facts)
+        self.pulse.eager = facts.run.run is Run.PRIMARY and (
+            facts.settings.synchronous and not facts.barrier.passed
+            or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
+        )
+        r = facts.record
+        key = (r.term, r.voters, r.promotion, r.read_quorum, r.write_quorum, r.degraded, r.init)
+        if key != self._noted and r.init == "initialized" and facts.data.data in (
+            Data.READY, Data.DIRTY
+        ):
+            self.directory.write_note("record", {"record": r.dump()})
+            self._noted = key
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def _terminated(self, *_: object) -> None:
+        self._leaving = True
+        self._wake.set()
+
+    def _finish(self) -> None:
+        self._over = True
+
+    def _close(self) -> None:
+        """PostgreSQL is stopped, and the lease is not held."""
+        self.pulse.stop()
+        self.keeper.stop()
+        self.ownership.end()
+        self.errands.stop(timeout=1.0)
+        for watch in self.watches:
+            watch.stop(timeout=0.1)
+        self.peer_server.stop()
+        self.guard.stop()
+        self.log("agent-ended")
+
+    # -- what the parts ask of each other -------------------------------------------------------
+
+    def _run_now(self) -> Run:
+        return self._last[0].run.run if self._last else Run.STOPPED
+
+    def last(self) -> tuple[Facts, Decision] | None:
+        return self._last
+
+    def _fenced(self, at: float) -> None:
+        self.log("fenced", at=at)
+        self._wake.set()
+
+    def _poked(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._wake.set()
+        return {}
+
+    def _may_renew(self) -> str | None:
+        """Memory only (law, point 3)."""
+        if not self.guard.alive(2.0):
+            return "the fencer does not answer"
+        if boottime() - self._turned_at > STUCK_AFTER:
+            return "the agent's loop is stuck"
+        return self.pulse.ill(self.settings.times.renew_deadline)
+
+    def _promises(self, term: int) -> float | None:
+        """The API does not answer: who promises not to race? (law, point 14; amendment 13)"""
+        record = self.gatherer.lease().record
+        others = {n: d for n, d in record.voters if n != self.identity.pod}
+        needed = len(others)
+        if record.write_quorum > 0 and not record.degraded:
+            needed = max(1, len(record.voters) - record.read_quorum)  # with the holder, one more
+        return self.poll.promises(self.settings.times.lease_duration, others, needed)
+
+    def _wanted(self) -> tuple[int, frozenset[str]]:
+        record = self.gatherer.lease().record
+        declared = self.gatherer.declared()
+        standbys = frozenset(
+            n for n in record.voter_names if n != self.identity.pod and n in declared
+        )
+        return max(record.write_quorum, 0), standbys
+
+    def _hosts(self) -> Mapping[str, str]:
+        """Where the other declared members are: by address while the pod is known, else by name."""
+        pods = self._pods
+        return {
+            n: (pods[n].ip if n in pods else None) or self.settings.host(n)
+            for n in self.gatherer.declared() if n != self.identity.pod
+        }
+
+    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
+        """For a vote: nothing is received any more, and the position is exact."""
+        m = self.member
+        run = self.server.poll()
+        if run.name == "PRIMARY":
+            return None, "PostgreSQL is a primary here"
+        if m.data.data is not Data.READY:
+            return None, f"the data directory is {m.data.data.value}"
+        if self.jobs.view().running:
+            return None, f"a {self.jobs.view().kind} runs"
+        if run.name != "STOPPED":
+            if not self.server.detach(timeout / 2):
+                return None, "the receiver did not end in time"
+            m.attached_to = None
+        m.read_end(min(WAL_WITHIN, timeout))
+        end = m.data.end
+        return end, "" if end else "the end of WAL cannot be read"
+
+    def _ready(self) -> tuple[bool, str]:
+        if self._last is None:
+            return False, "the agent starts"
+        facts, decision = self._last
+        ok = (facts.run.run is Run.PRIMARY and facts.holds and facts.promoted) or (
+            facts.run.run is Run.STANDBY and not facts.holds
+            and (facts.run.receiving or not facts.holder_is_primary)
+        )
+        return ok, f"{decision.rule}: {decision.sentence}"
+
+    def _live(self) -> tuple[bool, str]:
+        silent = boottime() - self._turned_at
+        return silent < STUCK_AFTER, f"the loop turned {silent:.0f} s ago"
+
+    # -- the API --------------------------------------------------------------------------------
+
+    def _make_watches(self) -> list[Watch]:
+        s, ns = self.settings, f"namespaces/{self.settings.namespace}"
+        selector = f"app.kubernetes.io/name={s.app_name},app.kubernetes.io/instance={s.name}"
+        return [
+            Watch(
+                self.api, f"/apis/coordination.k8s.io/v1/{ns}/leases", self._lease_changed,
+                self._down, field_selector=f"metadata.name={s.name}",
+            ),
+            Watch(self.api, f"/api/v1/{ns}/pods", self._pods_changed, self._down,
+                  label_selector=selector),
+            Watch(
+                self.api, f"/apis/apps/v1/{ns}/statefulsets", self._set_changed, self._down,
+                field_selector=f"metadata.name={s.name}",
+            ),
+        ]
+
+    def _lease_changed(self, objects: dict[str, dict[str, Any]]) -> None:
+        found = objects.get(self.settings.name)
+        self.keeper.observe(parse_lease(found) if found is not None else None)
+
+    def _pods_changed(self, objects: dict[str, dict[str, Any]]) -> None:
+        self._pod_objects = objects
+        self._pods = {name: parse_pod(obj) for name, obj in objects.items()}
+        self._wake.set()
+
+    def _set_changed(self, objects: dict[str, dict[str, Any]]) -> None:
+        found = objects.get(self.settings.name)
+        if found is not None:
+            count = (found.get("spec") or {}).get("replicas")
+            if isinstance(count, int) and count >= 1:
+                self._replicas = count
+                self._wake.set()
+
+    def _down(self, why: str) -> None:
+        self.log("api-down", why=why)
+
+
+def take_lock(path: Path) -> int | None:
+    """An exclusive lock that PostgreSQL inherits: got only when every former process is gone."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.set_inheritable(fd, True)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def say_who_dies(incarnation: str) -> None:
+    """Make kubelet's report of this container's end name the incarnation (amendment 12)."""
+    try:
+        TERMINATION_LOG.write_text(incarnation)
+    except OSError as e:
+        print(f"no termination log: {e}", file=sys.stderr)
+
+
+def postgres_bin() -> Path:
+    """The folder of the image's PostgreSQL programs, from PATH."""
+    for folder in os.environ.get("PATH", "").split(":"):
+        if folder and (Path(folder) / "initdb").exists():
+            return Path(folder).resolve()
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        raise SystemExit(
+            "this image has no PostgreSQL (no initdb on PATH or under /usr/lib/postgresql): "
+            "set `version` or `image` to an official postgres image"
+        )
+    return found[-1].parent
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    settings = Settings.read(CONFIG)
+    agent = Agent(settings, Identity.of_this_container(), Api.in_cluster(), postgres_bin())
+    agent.run()
+    return 0
+
+

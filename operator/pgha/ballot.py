@@ -1,0 +1,159 @@
+"""The voter's side: votes and promises given to others, kept on disk before they are answered.
+
+A vote is bound to the term on the Lease: the term is written, the receiver is detached and seen
+gone, then the position is read, and nothing attaches to a lower term again (amendment 2).
+A promise means neither race nor vote nor detach for its time (amendment 13). Both are refused
+while this container holds the lease.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pgha.clock import boottime
+from pgha.lsn import Position
+from pgha.peers.messages import (
+    PromiseAnswer,
+    PromiseRequest,
+    VoteAnswer,
+    VoteRequest,
+    parse,
+    to_json,
+)
+from pgha.settings import pod_of
+
+VOTE_WITHIN = 3.0  # seconds for detaching and reading the position
+
+
+class Notes(Protocol):
+    """Small files beside the data directory, written atomically and flushed."""
+
+    def read_note(self, name: str) -> dict[str, Any] | None: ...
+    def write_note(self, name: str, note: dict[str, Any]) -> None: ...
+
+
+class Standby(Protocol):
+    """What a voter needs of its own member."""
+
+    @property
+    def acting(self) -> threading.Lock: ...
+    def holds(self) -> bool: ...
+    def lease(self) -> tuple[str | None, int]: ...
+    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]: ...
+    def describe(self) -> Mapping[str, Any]: ...
+
+
+def boot_id() -> str:
+    """Changes with each boot: CLOCK_BOOTTIME of one boot says nothing in another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Ballot:
+    """Remembers the highest term voted for, and the promise that runs."""
+
+    def __init__(
+        self, member: Standby, notes: Notes, lease_duration: float, wake: Callable[[], None]
+    ) -> None:
+        self._member, self._notes, self._wake = member, notes, wake
+        note = notes.read_note("vote") or {}
+        self.voted_term = int(note.get("term", 0))
+        self._voted_for = str(note.get("candidate", ""))
+        self._until = float("-inf")
+        promise = notes.read_note("promise")
+        if promise is None:
+            # Nobody knows what this directory's former agent promised.
+            self._until = boottime() + lease_duration
+            notes.write_note("promise", {"holder": "", "until": 0.0, "seconds": 0.0, "boot": ""})
+        elif promise.get("boot") == boot_id():
+            self._until = float(promise.get("until", 0.0))
+        elif float(promise.get("seconds", 0.0)) > 0:
+            self._until = boottime() + float(promise["seconds"])
+
+    def fresh_directory(self) -> None:
+        """There was no directory, so nothing can have been promised with it."""
+        self._until = float("-inf")
+
+    @property
+    def promised(self) -> float:
+        """Seconds that a promise still runs; 0 when none does."""
+        return max(0.0, self._until - boottime())
+
+    def vote(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Handler of POST /vote."""
+        request = parse(VoteRequest, body)
+        deadline = time.monotonic() + VOTE_WITHIN
+        if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
+            return self._refuse(request, "it is busy")
+        try:
+            if why := self._objection(request):
+                return self._refuse(request, why)
+            if request.term > self.voted_term:
+                self._notes.write_note(
+                    "vote", {"term": request.term, "candidate": request.incarnation}
+                )
+                self.voted_term, self._voted_for = request.term, request.incarnation
+            position, why = self._member.detach_and_read(
+                request.term, max(0.1, deadline - time.monotonic())
+            )
+            if position is None:
+                return self._refuse(request, why)
+            mine = {**self._member.describe(), "timeline": position.timeline,
+                    "lsn": int(position.lsn)}
+            return to_json(VoteAnswer(granted=True, term=request.term, **mine))
+        finally:
+            self._member.acting.release()
+            self._wake()
+
+    def _objection(self, request: VoteRequest) -> str | None:
+        holder, term = self._member.lease()
+        if self._member.holds():
+            return "it holds the lease itself"
+        if self.promised > 0:
+            return f"a promise to the holder runs for {self.promised:.1f} s more"
+        if request.term < term or request.term < self.voted_term:
+            return f"term {request.term} is over"
+        if request.term == self.voted_term and self._voted_for != request.incarnation:
+            return f"its vote in term {request.term} is {self._voted_for}'s"
+        if request.term == term and holder not in (None, request.incarnation):
+            return f"the lease of term {term} is {holder}'s"
+        return None
+
+    def _refuse(self, request: VoteRequest, why: str) -> dict[str, Any]:
+        return to_json(
+            VoteAnswer(granted=False, term=request.term, why=why, **self._member.describe())
+        )
+
+    def promise(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Handler of POST /promise: the holder cannot reach the API."""
+        request = parse(PromiseRequest, body)
+        mine = self._member.describe()
+
+        def answer(why: str) -> dict[str, Any]:
+            return to_json(PromiseAnswer(not why, mine["name"], mine["directory_id"], why))
+
+        if not 0 < request.seconds <= 120:
+            return answer(f"{request.seconds} seconds is no duration for a promise")
+        if not self._member.acting.acquire(timeout=0.5):
+            return answer("it is busy")
+        try:
+            holder, term = self._member.lease()
+            if self._member.holds():
+                return answer("it holds the lease itself")
+            if holder != request.holder:
+                return answer(f"the lease it knows is {pod_of(holder) or 'nobody'}'s")
+            if self.voted_term > term:
+                return answer(f"it has voted in term {self.voted_term}")
+            until = boottime() + request.seconds
+            self._notes.write_note(
+                "promise",
+                {"holder": request.holder, "until": until, "seconds": request.seconds,
+                 "boot": boot_id()},
+            )
+            self._until = max(self._until, until)
+            return answer("")
+        finally:
+            self._member.acting.release()

@@ -1,0 +1,198 @@
+"""The command line. `pgha agent` and `pgha install` are for the pod, the rest is for people.
+
+status, why, switchover: with a kubeconfig (KUBECONFIG, or --kubeconfig) from anywhere, or without
+one from inside a pod: `kubectl exec NAME-0 -c postgres -- /pgha/bin/pgha status`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pgha.kube.client import Api
+from pgha.kube.errors import ApiError, Conflict
+from pgha.kube.leases import LeaseApi, RawLease
+from pgha.kube.pods import PodView, parse_pod
+from pgha.record import Record
+from pgha.settings import pod_of
+
+RECORD, SWITCHOVER, STATUS = "pgha.dev/record", "pgha.dev/switchover", "pgha.dev/status"
+
+
+class UserError(Exception):
+    """Printed as one sentence; exit code 1."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster as the API shows it to a person."""
+
+    api: Api
+    name: str
+    lease: RawLease
+    record: Record
+    pods: dict[str, PodView]
+    said: dict[str, dict[str, Any]]  # pod -> its status annotation
+
+    @property
+    def primary(self) -> str | None:
+        done = self.record.promotion is not None and self.record.promotion.done
+        return pod_of(self.lease.holder) if done else None
+
+
+def read_cluster(api: Api, name: str) -> Cluster:
+    try:
+        lease = LeaseApi(api, name).read(5.0)
+    except ApiError as e:
+        raise UserError(f"Lease {name} in namespace {api.namespace}: {e.message}") from e
+    found = api.request(
+        "GET", f"/api/v1/namespaces/{api.namespace}/pods",
+        query={"labelSelector": f"app.kubernetes.io/instance={name}"},
+    )
+    pods, said = {}, {}
+    for obj in found.get("items", []):
+        pod = parse_pod(obj)
+        pods[pod.name] = pod
+        try:
+            text = obj["metadata"].get("annotations", {}).get(STATUS, "{}")
+            said[pod.name] = dict(json.loads(text))
+        except (ValueError, TypeError):
+            said[pod.name] = {}
+    return Cluster(api, name, lease, Record.parse(lease.annotations.get(RECORD)), pods, said)
+
+
+def status(c: Cluster) -> int:
+    r = c.record
+    print(f"cluster   {c.api.namespace}/{c.name}")
+    print(f"primary   {c.primary or 'none'}")
+    print(f"lease     held by {pod_of(c.lease.holder) or 'nobody'}, term {r.term}, "
+          f"renewed {c.lease.renew_time or 'never'}")
+    print(f"timeline  {r.timeline}")
+    mode = "degraded to asynchronous" if r.degraded else (
+        f"{r.write_quorum} standbys acknowledge" if r.write_quorum else "asynchronous"
+    )
+    print(f"quorum    {mode}; voters {', '.join(sorted(r.voter_names)) or 'none'}, "
+          f"{r.read_quorum} heard before a promotion")
+    print()
+    print(f"{'MEMBER':32} {'ROLE':8} {'READY':6} {'SERVER':9} {'TIMELINE':8} RULE")
+    for name in sorted(c.pods, key=lambda n: (len(n), n)):
+        pod, said = c.pods[name], c.said[name]
+        print(f"{name:32} {pod.role or '-':8} {'yes' if pod.ready else 'no':6} "
+              f"{said.get('run', '-'):9} {said.get('timeline', '-')!s:8} {said.get('rule', '-')}")
+    return 0 if c.primary else 1
+
+
+def why(c: Cluster, member: str | None) -> int:
+    names = [member] if member else sorted(c.pods, key=lambda n: (len(n), n))
+    for name in names:
+        if name not in c.pods:
+            raise UserError(
+                f"{name} is no member of {c.name}: choose of {', '.join(sorted(c.pods)) or 'none'}"
+            )
+        said = c.said[name]
+        print(f"{name}: {said.get('rule', 'silent')}: {said.get('why', 'it has said nothing yet')}"
+              + (f" ({said['detail']})" if said.get("detail") else ""))
+    return 0
+
+
+def switchover(c: Cluster, to: str | None, timeout: float) -> int:
+    before = c.primary
+    if before is None:
+        raise UserError(f"{c.name} has no primary to switch over from: see `pgha why {c.name}`")
+    if to == before:
+        raise UserError(f"{to} is the primary already: name another member")
+    if to is not None and to not in c.record.voter_names:
+        raise UserError(
+            f"{to} cannot take over, it is not a voter: choose of "
+            f"{', '.join(sorted(c.record.voter_names - {before})) or 'none'}"
+        )
+    request = json.dumps({"to": to, "id": secrets.token_hex(6)})
+    leases = LeaseApi(c.api, c.name)
+    lease = c.lease
+    for _ in range(10):
+        try:
+            leases.write(
+                replace(lease, annotations={**lease.annotations, SWITCHOVER: request}), 5.0
+            )
+            break
+        except Conflict:
+            lease = leases.read(5.0)
+    else:
+        raise UserError(f"Lease {c.name} changes too often to be written: try again")
+    wanted = json.loads(request)["id"]
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        now = read_cluster(c.api, c.name)
+        if now.record.switched == wanted and now.primary is not None:
+            if now.primary == before:
+                raise UserError(
+                    f"the switchover was refused by {before}: see `kubectl describe pod {before}`"
+                )
+            print(f"primary   {now.primary} (was {before})")
+            return 0
+        time.sleep(0.1)
+    raise UserError(f"no new primary after {timeout:.0f} s: see `pgha why {c.name}`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="pgha", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("agent", help="run as PID 1 of the postgres container")
+    install = verbs.add_parser("install", help="copy this program into a folder (init container)")
+    install.add_argument("target", type=Path)
+    verbs.add_parser("rules", help="print the decision table as Markdown")
+    for verb, text in (("status", "who is primary, who is what"),
+                       ("why", "the rule that decides at each member, and its reason"),
+                       ("switchover", "move the primary to another member")):
+        p = verbs.add_parser(verb, help=text)
+        p.add_argument("name", nargs="?", help="the cluster (default: this pod's)")
+        p.add_argument("-n", "--namespace")
+        p.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG"))
+        if verb == "switchover":
+            p.add_argument("--to", metavar="POD")
+            p.add_argument("--timeout", type=float, default=60.0, help="seconds")
+        if verb == "why":
+            p.add_argument("--member", metavar="POD")
+    args = parser.parse_args(argv)
+    if args.verb == "agent":
+        from pgha.agent import main as run
+
+        return run()
+    if args.verb == "install":
+        from pgha.install import install as copy
+
+        copy(args.target)
+        return 0
+    if args.verb == "rules":
+        from pgha.rules.document import markdown
+
+        print(markdown(), end="")
+        return 0
+    try:
+        return _ask(args)
+    except (UserError, ApiError) as e:
+        print(f"pgha: {e}", file=sys.stderr)
+        return 1
+
+
+def _ask(args: argparse.Namespace) -> int:
+    api = Api.from_kubeconfig(Path(args.kubeconfig)) if args.kubeconfig else Api.in_cluster()
+    if args.namespace:
+        api.namespace = args.namespace
+    name = args.name or os.environ.get("POD_NAME", "").rpartition("-")[0]
+    if not name:
+        raise UserError("no cluster named: give its name, as in `pgha status NAME`")
+    cluster = read_cluster(api, name)
+    if args.verb == "status":
+        return status(cluster)
+    if args.verb == "why":
+        return why(cluster, args.member)
+    return switchover(cluster, args.to, args.timeout)

@@ -1,0 +1,76 @@
+"""What the jobs do to the data directory: initialize, clone, rewind. PostgreSQL is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pgha.peers.tls import TlsFiles
+from pgha.postgres import copying
+from pgha.postgres.directory import Directory
+from pgha.postgres.server import Server, ServerConf
+from pgha.postgres.sql import Sql
+from pgha.settings import Identity, Settings
+
+INITDB_WITHIN = 120.0  # seconds
+COPY_WITHIN = 24 * 3600.0  # seconds: a clone's pace is the network's; it is cancelled by facts
+REWIND_WITHIN = 3600.0
+KEPT = ("promise", "vote", "owner")  # notes that outlive a copy
+
+
+class Copies:
+    def __init__(
+        self, settings: Settings, identity: Identity, directory: Directory, server: Server,
+        sql: Sql, bin_dir: Path, tls: TlsFiles, auth: Path, members: Path,
+    ) -> None:
+        self._settings, self._identity = settings, identity
+        self._directory, self._server, self._sql = directory, server, sql
+        self._tls, self._auth, self._members = tls, auth, members
+        self._bin = bin_dir
+
+    def replication_password(self) -> str:
+        return (self._members / "replicationPassword").read_text().strip()
+
+    def conf(self) -> ServerConf:
+        s = self._settings
+        return ServerConf(
+            name=self._identity.pod, username=s.username, parameters=s.parameters, hot=s.hot,
+            major=s.major, tls=self._tls,
+        )
+
+    def initialize(self, source: str | None, cancelled: Callable[[], bool]) -> None:
+        """initdb, the roles and the database; PostgreSQL is private meanwhile, and stopped after.
+
+        The lease is held: the rules start this only then, and cancel it when it is lost.
+        """
+        d, s = self._directory, self._settings
+        d.initdb(s.username, INITDB_WITHIN)
+        if cancelled():
+            raise copying.CopyFailed("initialization was given up: the lease was lost")
+        self._server.start_private(self.conf())
+        try:
+            self._sql.setup_roles(
+                (self._auth / "POSTGRES_USER").read_text().strip(),
+                (self._auth / "POSTGRES_PASSWORD").read_text().strip(),
+                self.replication_password(), s.database,
+            )
+        finally:
+            self._server.stop("fast", 20.0)
+        if cancelled():
+            raise copying.CopyFailed("initialization was given up: the lease was lost")
+        d.new_id()
+        d.initialized()
+
+    def clone(self, source: str | None, cancelled: Callable[[], bool]) -> None:
+        assert source is not None
+        copying.clone(
+            self._settings.host(source), self.replication_password(), self._directory,
+            self._tls, lambda done, total: None, cancelled, COPY_WITHIN, None,
+        )
+
+    def rewind(self, source: str | None, cancelled: Callable[[], bool]) -> None:
+        assert source is not None
+        copying.rewind(
+            self._settings.host(source), self.replication_password(), self._directory,
+            self._server, self._tls, REWIND_WITHIN,
+        )

@@ -1,0 +1,237 @@
+"""Performs actions, one at a time. Owns every change that the agent makes; decides nothing.
+
+Every action is safe to perform twice, checks the lease again where writing could follow, and ends
+by a deadline. A failure is logged and the next decision is made from new facts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pgha import actions as a
+from pgha.ballot import Ballot
+from pgha.book import Book
+from pgha.clock import boottime
+from pgha.facts import Facts, Run
+from pgha.jobs import Jobs
+from pgha.keeper import Keeper
+from pgha.kube.errands import Errands
+from pgha.member import Member
+from pgha.postgres.server import Server, ServerConf
+from pgha.postgres.sql import Sql
+from pgha.pulse import Pulse
+from pgha.rules.primary import slot_of
+from pgha.settings import Identity, Settings
+from pgha.votes import Poll
+
+FAST_STOP = 25.0  # seconds for a fast stop before an immediate one
+IMMEDIATE_STOP = 3.0  # seconds before SIGKILL
+DETACH_WITHIN = 3.0
+WAL_WITHIN = 30.0  # seconds for reading the exact end of WAL
+
+
+@dataclass
+class Executor:
+    settings: Settings
+    identity: Identity
+    member: Member
+    server: Server
+    conf: Callable[[], ServerConf]
+    sql: Sql
+    keeper: Keeper
+    ballot: Ballot
+    book: Book
+    poll: Poll
+    jobs: Jobs
+    pulse: Pulse
+    errands: Errands
+    password: Callable[[], str]
+    log: Callable[..., None]
+    end: Callable[[], None]
+
+    def perform(self, action: a.Action, facts: Facts) -> None:
+        """Raises whatever went wrong; the caller logs it and decides anew."""
+        _PERFORM[type(action)](self, action, facts)
+
+    # -- PostgreSQL -----------------------------------------------------------------------------
+
+    def stop_server(self, action: a.StopServer, facts: Facts) -> None:
+        was = facts.run.run
+        if action.checkpoint_first and was is Run.PRIMARY:
+            try:
+                self.sql.checkpoint(timeout=min(5.0, max(1.0, facts.settings.times.retry_period)))
+            except Exception as e:  # noqa: BLE001 - the stop's own checkpoint is what counts
+                self.log("checkpoint-skipped", why=str(e))
+        limit = IMMEDIATE_STOP
+        if action.mode == "fast":
+            left = facts.tenure.left if facts.tenure and was is Run.PRIMARY else FAST_STOP
+            limit = min(FAST_STOP, max(1.0, left - 0.5))
+        if not self.server.stop(action.mode, limit) and not (
+            action.mode == "fast" and self.server.stop("immediate", IMMEDIATE_STOP)
+        ):
+            self.server.kill(5.0)
+        self.after_stop()
+
+    def after_stop(self) -> None:
+        m = self.member
+        m.stopped_at = boottime()
+        m.attached_to, m.promoting = None, 0
+        self.keeper.settled()
+        m.look()
+
+    def start_standby(self, action: a.StartStandby, facts: Facts) -> None:
+        m = self.member
+        m.set_end(None)
+        self.keeper.settled()  # a fencer armed in a tenure that is over would strike this start
+        m.attached_to, m.promoting = None, 0
+        self.server.start(self.conf())
+
+    def attach(self, action: a.Attach, facts: Facts) -> None:
+        m = self.member
+        if facts.promised <= 0 and action.term < self.ballot.voted_term:
+            return
+        m.set_end(None)
+        self.server.attach(
+            self.settings.host(action.member), 5432, self.password(), self.identity.pod,
+            slot_of(self.identity.pod),
+        )
+        m.attached_to, m.attached_term, m.attached_at = action.member, action.term, boottime()
+        m.last_received_at = float("-inf")
+        if m.fruitless_term != action.term:
+            m.fruitless, m.fruitless_term = 0, action.term
+        m.fruitless += 1  # taken back as soon as something is received
+
+    def detach(self, action: a.Detach, facts: Facts) -> None:
+        if self.server.detach(DETACH_WITHIN):
+            self.member.attached_to = None
+            self.member.read_end(WAL_WITHIN)
+
+    def promote(self, action: a.Promote, facts: Facts) -> None:
+        m = self.member
+        if m.promoting == action.number:
+            return
+        tenure = self.keeper.tenure()
+        if tenure is None or tenure.left < 1.0:
+            return
+        if m.data.timeline + 1 < action.number:
+            # PostgreSQL takes the number after the newest history file it knows (amendment 8).
+            m.directory.stub_history(action.number - 1, m.data.history, m.data.timeline)
+        m.promoting = action.number
+        self.server.promote()
+
+    def set_sync_names(self, action: a.SetSyncNames, facts: Facts) -> None:
+        if self.server.sync_names() != action.value:
+            self.server.set_sync_names(action.value)
+        self.pulse.look_now()
+
+    def checkpoint(self, action: a.Checkpoint, facts: Facts) -> None:
+        tenure = facts.tenure
+        if tenure is None:
+            return
+        self.member.checkpoint_term = tenure.term
+
+        def run() -> None:
+            try:
+                self.sql.checkpoint(timeout=600.0)
+            except Exception as e:  # noqa: BLE001
+                self.log("checkpoint-failed", why=str(e))
+                self.member.checkpoint_term = 0
+            else:
+                self.member.rewindable_term = tenure.term
+
+        threading.Thread(target=run, name="checkpoint", daemon=True).start()
+
+    def keep_slots(self, action: a.KeepSlots, facts: Facts) -> None:
+        for name in action.drop:
+            self.sql.drop_slot(name)
+        for member in action.create:
+            self.sql.create_slot(slot_of(member))
+        self.pulse.look_now()
+
+    # -- the lease ------------------------------------------------------------------------------
+
+    def acquire(self, action: a.Acquire, facts: Facts) -> None:
+        if self.ballot.promised > 0 and facts.tenure is None:
+            return
+        why = self.keeper.acquire(action.record)
+        if why is None:
+            self.log("acquired", term=action.record.term)
+            self.poll.forget()
+        else:
+            self.log("not-acquired", term=action.record.term, why=why)
+
+    def write_record(self, action: a.WriteRecord, facts: Facts) -> None:
+        why = self.keeper.write(action.record)
+        if why is not None:
+            self.log("record-not-written", why=why)
+
+    def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
+        record = replace(facts.record, end=action.end or facts.record.end)
+        if action.end is None and facts.promoted:
+            record = replace(record, end=None)
+        if facts.request is not None and facts.request.id != record.switched and facts.promoted:
+            record = replace(record, switched=facts.request.id)
+        why = self.keeper.release(record, action.successor)
+        self.log("released", successor=action.successor, end=str(action.end), failed=why)
+
+    def ask_votes(self, action: a.AskVotes, facts: Facts) -> None:
+        self.poll.ask(action.term, sorted(facts.record.voter_names - {facts.me}))
+
+    # -- the rest -------------------------------------------------------------------------------
+
+    def ask_peers(self, action: a.AskPeers, facts: Facts) -> None:
+        self.book.ask()
+
+    def move_labels(self, action: a.MoveLabels, facts: Facts) -> None:
+        primary = facts.pods[action.primary]
+        replicas = [(n, facts.pods[n].uid) for n in action.replicas if n in facts.pods]
+        self.errands.set_roles((action.primary, primary.uid), replicas, action.term)
+
+    def label_self(self, action: a.LabelSelf, facts: Facts) -> None:
+        self.errands.label_self(action.role, action.term)
+
+    def start_job(self, action: a.StartJob, facts: Facts) -> None:
+        self.jobs.start(action.kind, action.source)
+
+    def cancel_job(self, action: a.CancelJob, facts: Facts) -> None:
+        self.jobs.cancel()
+
+    def mark_dirty(self, action: a.MarkDirty, facts: Facts) -> None:
+        self.member.directory.mark_dirty(action.why)
+        self.member.fruitless = 0
+        self.member.look()
+
+    def announce(self, action: a.Announce, facts: Facts) -> None:
+        self.errands.event(
+            "Pod", action.reason, action.sentence, warning=action.kind == "Warning"
+        )
+
+    def end_process(self, action: a.End, facts: Facts) -> None:
+        self.end()
+
+
+_PERFORM: dict[type, Callable[[Executor, Any, Facts], None]] = {
+    a.StopServer: Executor.stop_server,
+    a.StartStandby: Executor.start_standby,
+    a.Attach: Executor.attach,
+    a.Detach: Executor.detach,
+    a.Promote: Executor.promote,
+    a.SetSyncNames: Executor.set_sync_names,
+    a.Checkpoint: Executor.checkpoint,
+    a.KeepSlots: Executor.keep_slots,
+    a.Acquire: Executor.acquire,
+    a.WriteRecord: Executor.write_record,
+    a.ReleaseLease: Executor.release_lease,
+    a.AskVotes: Executor.ask_votes,
+    a.AskPeers: Executor.ask_peers,
+    a.MoveLabels: Executor.move_labels,
+    a.LabelSelf: Executor.label_self,
+    a.StartJob: Executor.start_job,
+    a.CancelJob: Executor.cancel_job,
+    a.MarkDirty: Executor.mark_dirty,
+    a.Announce: Executor.announce,
+    a.End: Executor.end_process,
+}

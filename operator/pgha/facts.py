@@ -1,0 +1,283 @@
+"""What a decision is made from: frozen facts, gathered once per wake-up.
+
+Owns the shapes only. Nothing here reads a clock, a disk or a socket; times are seconds of
+CLOCK_BOOTTIME (`now`) or ages in seconds. What is not known is None or absent, never guessed:
+an unreachable peer is unknown, not down (law, point 6).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pgha.lsn import LSN, History, Position
+from pgha.record import Record
+from pgha.settings import Settings, pod_of
+
+
+class Claim(enum.Enum):
+    """What the observed Lease allows (law, points 1 and 5; amendments 10, 12, 17)."""
+
+    HELD = "held"  # somebody's, and not old enough
+    RELEASED = "released"  # given back, with the holder's own mark
+    EXPIRED = "expired"  # unchanged for the larger of the recorded and the own duration
+    DEAD = "dead"  # that very incarnation is certified dead
+    OWN_DEAD = "own dead"  # an earlier start of this very pod held it, and is proven gone
+    VACANT = "vacant"  # nobody's, without a release mark, for less than a full duration
+    UNKNOWN = "unknown"  # not seen yet, or unreadable
+
+
+class Data(enum.Enum):
+    """The data directory, as far as a decision needs it."""
+
+    EMPTY = "empty"
+    INITIALIZING = "initializing"
+    READY = "ready"
+    DIRTY = "dirty"
+    REFUSED = "refused"  # foreign, of another major version, or broken: kept, never touched
+    UNKNOWN = "unknown"
+
+
+class Run(enum.Enum):
+    """PostgreSQL, as the process table shows it."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    STANDBY = "standby"
+    PRIMARY = "primary"
+    STOPPING = "stopping"
+
+
+class Branch(enum.Enum):
+    """The own history against the recorded one (law, point 10)."""
+
+    SAME = "same"
+    BEHIND = "behind"
+    AHEAD = "ahead"
+    DIVERGED = "diverged"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    claim: Claim = Claim.UNKNOWN
+    holder: str | None = None
+    age: float = 0.0  # seconds since its last observed change
+    record: Record = field(default_factory=Record)
+    why: str = ""  # why it is unreadable or unknown
+
+    @property
+    def holder_pod(self) -> str | None:
+        return pod_of(self.holder)
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """The lease held by this very container."""
+
+    term: int
+    left: float  # seconds until renewDeadline (or until the promises end): then PostgreSQL stops
+    since: float  # seconds since it was acquired
+
+
+@dataclass(frozen=True)
+class DataView:
+    data: Data = Data.UNKNOWN
+    why: str = ""
+    directory_id: str | None = None
+    system_id: int | None = None
+    timeline: int = 0
+    history: History = field(default_factory=History)
+    end: Position | None = None  # exact end of WAL, known only while nothing writes
+    clean: bool = False  # shut down as a primary, checkpoint written
+    branch: Branch = Branch.UNKNOWN
+    owner_foreign: bool = False
+
+
+@dataclass(frozen=True)
+class RunView:
+    run: Run = Run.STOPPED
+    attached_to: str | None = None
+    attached_term: int = 0
+    attached_for: float = 0.0
+    receiving: bool = False
+    stopped_for: float = 0.0
+    start_failures: int = 0
+    fruitless: int = 0  # attachments in this term that received nothing
+    retry_in: float = 0.0
+    timeline: int = 0
+    rewindable_term: int = 0
+    asked_checkpoint_term: int = 0
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer's own answer, `age` seconds old."""
+
+    name: str
+    age: float
+    uid: str
+    directory_id: str | None
+    data: Data
+    run: Run
+    system_id: int | None
+    position: Position | None
+    healthy: bool
+    term_seen: int
+    rewindable_term: int = 0
+    receiving: bool = False
+    record: str | None = None
+    hot: bool = False
+    leaving: bool = False
+
+
+@dataclass(frozen=True)
+class Vote:
+    name: str
+    directory_id: str | None
+    granted: bool
+    position: Position | None
+    branch: Branch
+    healthy: bool
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The answers to this term's question; `asked_for` seconds since it was first asked."""
+
+    term: int = 0
+    asked_for: float = 0.0
+    pending: bool = False
+    last_asked: float = 1e9
+    answers: Mapping[str, Vote] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """A standby as the primary's pg_stat_replication shows it."""
+
+    name: str
+    flush: LSN | None
+    streaming: bool
+    directory_id: str | None = None  # learned from the member after this connection began
+    caught_up: bool = False  # flushed past a position of the primary that was read earlier
+
+
+@dataclass(frozen=True)
+class Replication:
+    """What the primary's own SQL showed, `age` seconds ago."""
+
+    age: float = 1e9
+    senders: tuple[Sender, ...] = ()
+    flush: LSN | None = None
+    sync_names: str | None = None
+    slots: Mapping[str, bool] = field(default_factory=dict)  # name -> not lost
+    missing_for: float = 0.0  # seconds that fewer than W of S have been streaming
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Proof that the active setting holds (amendment 3): W members of S flushed past `lsn`."""
+
+    names: str = ""
+    passed: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    kind: str = ""  # clone, rewind, initdb
+    running: bool = False
+    failed: str | None = None
+    failures: int = 0
+    retry_in: float = 0.0
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    name: str
+    uid: str
+    role: str | None
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A switchover asked for through the Lease's annotation."""
+
+    id: str
+    to: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    now: float
+    me: str
+    incarnation: str
+    settings: Settings
+    declared: tuple[str, ...] = ()  # empty: not known
+    lease: LeaseView = field(default_factory=LeaseView)
+    tenure: Tenure | None = None
+    data: DataView = field(default_factory=DataView)
+    run: RunView = field(default_factory=RunView)
+    fencer_answers: bool = True
+    fenced: bool = False
+    healthy: bool = True
+    unhealthy_why: str = ""
+    leaving: bool = False
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    pods: Mapping[str, PodFacts] = field(default_factory=dict)
+    votes: Votes = field(default_factory=Votes)
+    voted_term: int = 0
+    promised: float = 0.0  # seconds that a promise to the holder still runs
+    replication: Replication = field(default_factory=Replication)
+    barrier: Barrier = field(default_factory=Barrier)
+    job: Job = field(default_factory=Job)
+    request: Request | None = None
+    pending: frozenset[str] = frozenset()  # errands under way
+    curious_for: float = 0.0  # seconds that the peers have been asked for their state
+
+    @property
+    def record(self) -> Record:
+        return self.lease.record
+
+    @property
+    def holds(self) -> bool:
+        return self.tenure is not None and self.tenure.left > 0
+
+    @property
+    def promoted(self) -> bool:
+        """Is this term's promotion on the record, by this very container?"""
+        p = self.record.promotion
+        return (
+            self.tenure is not None
+            and p is not None
+            and p.done
+            and p.term == self.tenure.term
+            and p.promoter == self.incarnation
+        )
+
+    @property
+    def holder_is_primary(self) -> bool:
+        """Somebody else holds, and has completed its promotion in the recorded term."""
+        p = self.record.promotion
+        return (
+            not self.holds
+            and self.lease.holder_pod is not None
+            and self.lease.holder != self.incarnation
+            and p is not None
+            and p.done
+            and p.term == self.record.term
+        )
+
+    @property
+    def position(self) -> Position | None:
+        return self.data.end
+
+    def fresh(self, name: str, within: float = 3.0) -> Peer | None:
+        peer = self.peers.get(name)
+        return peer if peer is not None and peer.age <= within else None
+
+    def others(self) -> tuple[str, ...]:
+        return tuple(n for n in self.declared if n != self.me)

@@ -1,0 +1,350 @@
+"""Holds the lease: observes, acquires, renews, changes the record, gives back. Owns the tenure.
+
+What it does not guarantee: that nobody else believes to hold. It guarantees that this container
+stops believing so in time: validity counts from just before a renewal was sent, on CLOCK_BOOTTIME
+(law, point 1), the fencer knows the same moment, and a write whose outcome is unknown is settled
+only by a later successful compare-and-swap (amendment 9).
+
+The renewal touches no disk and no SQL (law, point 3): it is a thread of its own, and what it asks
+before renewing are values in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pgha.clock import boottime
+from pgha.facts import Claim, LeaseView, Tenure
+from pgha.kube.errors import ApiError, Conflict, NotFound
+from pgha.kube.leases import LeaseApi, RawLease, micro_time
+from pgha.lsn import Position
+from pgha.record import Record, RecordError, Release
+from pgha.settings import Identity, Times, pod_of
+
+RECORD = "pgha.dev/record"
+Clock = Callable[[], float]
+
+
+@dataclass
+class _Held:
+    """The lease as this container last wrote it."""
+
+    term: int
+    valid_from: float
+    acquired_at: float
+    promised_from: float = float("-inf")
+
+    @property
+    def proven_from(self) -> float:
+        return max(self.valid_from, self.promised_from)
+
+
+class Keeper:
+    """Thread-safe. `allow` arms the fencer; `may_renew` gives the reason not to, or None."""
+
+    def __init__(
+        self,
+        api: LeaseApi,
+        identity: Identity,
+        times: Times,
+        *,
+        allow: Callable[[float | None], None],
+        may_renew: Callable[[], str | None],
+        flushed: Callable[[], Position | None],
+        wake: Callable[[], None],
+        promises: Callable[[int], float | None],
+        clock: Clock = boottime,
+    ) -> None:
+        self._api, self._identity, self._times = api, identity, times
+        self._allow, self._may_renew, self._flushed = allow, may_renew, flushed
+        self._wake, self._promises, self._clock = wake, promises, clock
+        self._writing = threading.RLock()  # one write of the Lease at a time
+        self._state = threading.Lock()
+        self._raw: RawLease | None = None
+        self._missing = False
+        self._changed_at: float | None = None
+        self._record = Record()
+        self._why = "the Lease was not read yet"
+        self._held: _Held | None = None
+        self._stop = threading.Event()
+        self._soon = threading.Event()
+        self.lost_because = ""
+        self.promising = False
+
+    # -- observing ------------------------------------------------------------------------------
+
+    def observe(self, raw: RawLease | None) -> None:
+        """The Lease as a watch or a read showed it; None: there is none."""
+        with self._state:
+            old = self._raw
+            if raw is None:
+                if not self._missing:
+                    self._missing, self._changed_at = True, self._clock()
+                self._why = ""
+                self._wake()
+                return
+            if old is not None and old.uid == raw.uid and _older(raw, old):
+                return  # an answer of an API server that lags behind
+            if old is None or self._missing or _essence(old) != _essence(raw):
+                self._changed_at = self._clock()
+            self._raw, self._missing = raw, False
+            try:
+                self._record = Record.parse(raw.annotations.get(RECORD))
+                self._why = ""
+            except RecordError as e:
+                self._why = str(e)
+            held = self._held
+            if held is not None and raw.holder != self._identity.incarnation:
+                self._lose(f"the Lease names {raw.holder or 'nobody'}")
+            elif held is not None and self._record.term > held.term:
+                self._lose(f"the record shows term {self._record.term}")
+        self._wake()
+
+    @property
+    def raw(self) -> RawLease | None:
+        return self._raw
+
+    def view(self, dead: Callable[[str], bool], own_dead: bool) -> LeaseView:
+        """What the Lease allows now. `dead`: is this incarnation certified dead?"""
+        with self._state:
+            raw, now = self._raw, self._clock()
+            if self._changed_at is None or self._why:
+                return LeaseView(Claim.UNKNOWN, why=self._why)
+            age = now - self._changed_at
+            if self._missing:
+                # A Lease that was deleted may still be held by somebody (amendment 10).
+                claim = Claim.EXPIRED if age >= self._times.lease_duration else Claim.VACANT
+                return LeaseView(claim, None, age, Record() if raw is None else self._record)
+            assert raw is not None
+            duration = max(self._times.lease_duration, float(raw.duration or 0))
+            record = self._record
+            if raw.holder is None:
+                mark = record.release
+                marked = mark is not None and mark.term == record.term
+                claim = (
+                    Claim.RELEASED if marked
+                    else Claim.EXPIRED if age >= duration
+                    else Claim.VACANT
+                )
+            elif raw.holder == self._identity.incarnation:
+                claim = Claim.HELD if age < duration else Claim.EXPIRED
+            elif own_dead and pod_of(raw.holder) == self._identity.pod and _same_uid(
+                raw.holder, self._identity
+            ):
+                claim = Claim.OWN_DEAD
+            elif dead(raw.holder):
+                claim = Claim.DEAD
+            else:
+                claim = Claim.EXPIRED if age >= duration else Claim.HELD
+            return LeaseView(claim, raw.holder, age, record)
+
+    def tenure(self) -> Tenure | None:
+        with self._state:
+            held, now = self._held, self._clock()
+            if held is None:
+                return None
+            left = held.proven_from + self._times.renew_deadline - now
+            if left <= 0:
+                self._lose("no renewal succeeded within renewDeadlineSeconds")
+                return None
+            return Tenure(held.term, left, now - held.acquired_at)
+
+    def _lose(self, why: str) -> None:
+        """Caller has the state lock. The fencer stays armed: it is disarmed by `settled`."""
+        self._held = None
+        self.lost_because = why
+        self._wake()
+
+    def settled(self) -> None:
+        """PostgreSQL is stopped or read-only: there is nothing to fence."""
+        with self._state:
+            if self._held is None:
+                self._allow(None)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def acquire(self, record: Record) -> str | None:
+        """Take the lease, or take the own lease into a new term. The reason when it failed."""
+        with self._writing:
+            raw = self._raw
+            sent = self._clock()
+            record = replace(record, release=None)
+            fresh = RawLease(resource_version="", uid="")
+            base = raw if raw is not None else fresh
+            wanted = self._filled(base, record, acquired=True)
+            try:
+                if self._missing or raw is None:
+                    written = self._api.create(wanted, timeout=self._times.retry_period)
+                else:
+                    written = self._api.write(wanted, timeout=self._times.retry_period)
+            except ApiError as e:
+                self._reread()
+                return e.message
+            with self._state:
+                self._held = _Held(record.term, sent, sent)
+                self._accept(written, record)
+                self._allow(sent + self._times.fence_after)
+                self.lost_because = ""
+            self._soon.set()
+            self._wake()
+            return None
+
+    def write(self, record: Record) -> str | None:
+        """Change the record under the held lease; counts as a renewal. The reason if it failed."""
+        return self._put(record)
+
+    def release(self, record: Record, successor: str | None) -> str | None:
+        """Give the lease back. Whatever the answer, nothing is written again in this tenure."""
+        with self._writing:
+            with self._state:
+                held, raw = self._held, self._raw
+                if held is None or raw is None:
+                    return "it is not held"
+                self._held = None
+                self.lost_because = "given back"
+            mark = Release(self._identity.incarnation, held.term, successor)
+            record = replace(record, term=held.term, release=mark)
+            wanted = replace(
+                self._filled(raw, record, acquired=False), holder=None, renew_time=micro_time()
+            )
+            try:
+                written = self._api.write(wanted, timeout=self._times.retry_period)
+            except ApiError as e:
+                self._reread()
+                return e.message
+            with self._state:
+                self._accept(written, record)
+            self._wake()
+            return None
+
+    def _filled(self, raw: RawLease, record: Record, *, acquired: bool) -> RawLease:
+        notes = {**raw.annotations, RECORD: record.dump()}
+        now = micro_time()
+        return replace(
+            raw,
+            holder=self._identity.incarnation,
+            duration=round(self._times.lease_duration),
+            renew_time=now,
+            acquire_time=now if acquired else raw.acquire_time,
+            transitions=raw.transitions + 1 if acquired else raw.transitions,
+            annotations=notes,
+        )
+
+    def _accept(self, written: RawLease, record: Record) -> None:
+        """Caller has the state lock."""
+        if self._raw is None or self._raw.uid != written.uid or not _older(written, self._raw):
+            self._raw, self._record, self._why = written, record, ""
+            self._missing = False
+            self._changed_at = self._clock()
+
+    def _put(self, record: Record | None, again: bool = True) -> str | None:
+        """One compare-and-swap of the held lease: a renewal, with a changed record or without."""
+        with self._writing:
+            with self._state:
+                held, raw = self._held, self._raw
+                if held is None or raw is None:
+                    return "it is not held"
+                current = record or self._record
+                missing = self._missing
+            if current.term != held.term:
+                return f"the record is of term {current.term}, the tenure of {held.term}"
+            if (flushed := self._flushed()) is not None and current.init == "initialized":
+                current = replace(current, flushed=flushed)
+            wanted = self._filled(raw, current, acquired=False)
+            sent = self._clock()
+            try:
+                if missing:  # deleted by hand: nobody may claim it before a full duration
+                    written = self._api.create(wanted, timeout=self._times.retry_period)
+                else:
+                    written = self._api.write(wanted, timeout=self._times.retry_period)
+            except Conflict as e:
+                self._reread()  # somebody else's annotation, or a write of ours that had landed
+                if again and record is None:
+                    return self._put(None, again=False)
+                return e.message
+            except NotFound:
+                self.observe(None)
+                return "the Lease is gone"
+            except ApiError as e:
+                return e.message
+            with self._state:
+                if self._held is not held:
+                    return "it was lost meanwhile"
+                held.valid_from = sent
+                self._accept(written, current)
+                self._allow(held.proven_from + self._times.fence_after)
+            if record is not None:
+                self._wake()
+            return None
+
+    def _reread(self) -> None:
+        try:
+            self.observe(self._api.read(timeout=self._times.retry_period))
+        except NotFound:
+            self.observe(None)
+        except ApiError:
+            return
+
+    # -- renewing -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The renewal thread."""
+        failed = False
+        while not self._stop.is_set():
+            self._soon.wait(self._times.retry_period if failed else self._times.renew_every)
+            if self._stop.is_set():
+                return
+            if self._soon.is_set():  # just acquired: the next renewal is a full period away
+                self._soon.clear()
+                failed = False
+                continue
+            failed = False
+            if self.tenure() is None or self._may_renew() is not None:
+                continue
+            why = self._put(None)
+            if why is None:
+                self.promising = False
+                continue
+            failed = True
+            self._seek_promises()
+
+    def _seek_promises(self) -> None:
+        """The API does not answer: go on only with everybody's promise (law, point 14)."""
+        with self._state:
+            held = self._held
+            if held is None or self._missing:
+                return
+        asked = self._clock()
+        if self._promises(held.term) is None:
+            return
+        with self._state:
+            if self._held is held:
+                held.promised_from = asked
+                self._allow(held.proven_from + self._times.fence_after)
+                self.promising = True
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._soon.set()
+
+
+def _essence(raw: RawLease) -> tuple[object, ...]:
+    """A change of these is a sign of life or a new state of the record."""
+    return (
+        raw.uid, raw.holder, raw.renew_time, raw.transitions, raw.duration,
+        raw.annotations.get(RECORD),
+    )
+
+
+def _older(a: RawLease, b: RawLease) -> bool:
+    try:
+        return int(a.resource_version) < int(b.resource_version)
+    except ValueError:
+        return False
+
+
+def _same_uid(holder: str, identity: Identity) -> bool:
+    parts = holder.split("/")
+    return len(parts) > 1 and parts[1] == identity.uid

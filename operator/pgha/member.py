@@ -1,0 +1,92 @@
+"""This member's own state between two decisions: what was found out and what was begun.
+
+Owns the mutable state that the gatherer reads and the executor writes; decides nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+from pgha.facts import Data, DataView
+from pgha.lsn import History, Position
+from pgha.postgres.directory import Directory, DirectoryState
+
+STATES = {
+    DirectoryState.EMPTY: Data.EMPTY,
+    DirectoryState.INITIALIZING: Data.INITIALIZING,
+    DirectoryState.READY: Data.READY,
+    DirectoryState.DIRTY: Data.DIRTY,
+    DirectoryState.OTHER_MAJOR: Data.REFUSED,
+    DirectoryState.BROKEN: Data.REFUSED,
+}
+
+
+@dataclass
+class Member:
+    """One lock, `acting`, is held by whoever acts on PostgreSQL: the executor, or a vote."""
+
+    directory: Directory
+    acting: threading.Lock = field(default_factory=threading.Lock)
+    data: DataView = field(default_factory=DataView)
+    attached_to: str | None = None
+    attached_term: int = 0
+    attached_at: float = 0.0
+    fruitless: int = 0
+    fruitless_term: int = 0
+    last_received_at: float = float("-inf")
+    stopped_at: float = 0.0
+    start_failures: int = 0
+    retry_at: float = float("-inf")
+    promoting: int = 0
+    rewindable_term: int = 0
+    checkpoint_term: int = 0
+    primary_timeline: int = 0
+    end_at: float = float("-inf")  # when the end of WAL was last tried to be read
+
+    def look(self) -> None:
+        """Read the directory anew: after a stop, a copy, a promotion."""
+        self.end_at = float("-inf")
+        d = self.directory
+        state = STATES[d.state()]
+        if state is not Data.READY:
+            self.data = DataView(state, d.explain())
+            return
+        control = d.control()
+        timeline = max(control.timeline, control.min_recovery_timeline)
+        self.data = DataView(
+            Data.READY,
+            "",
+            d.directory_id,
+            control.system_id,
+            timeline,
+            _history(d, timeline),
+            None,
+            control.state == "shut down",
+        )
+
+    def read_end(self, timeout: float) -> None:
+        """The exact end of WAL; only while no receiver writes."""
+        end = self.directory.end_of_wal(timeout)
+        self.set_end(end)
+
+    def set_end(self, end: Position | None) -> None:
+        if end is None:
+            self.data = replace(self.data, end=None)
+            return
+        history = self.data.history
+        if end.timeline != self.data.timeline:
+            history = _history(self.directory, end.timeline)
+        self.data = replace(self.data, end=end, timeline=end.timeline, history=history)
+
+    def promoted(self, timeline: int) -> None:
+        """PostgreSQL is a primary on `timeline` now."""
+        history = _history(self.directory, timeline)
+        self.data = replace(self.data, end=None, timeline=timeline, history=history, clean=False)
+
+    def detached(self) -> None:
+        self.attached_to = None
+
+
+def _history(directory: Directory, timeline: int) -> History:
+    return directory.history(timeline) if timeline > 1 else History()

@@ -1,0 +1,196 @@
+"""The record on the Lease: what all members agree on. Owns its shape, nothing that happens to it.
+
+It is JSON in the annotation `pgha.dev/record`. Only the holder changes it, by compare-and-swap.
+Keys that this version does not know are kept; a record that asks for a newer reader is refused.
+
+Quorum, as recorded here (docs/decisions/quorum.md): `voters` are data directories, the holder's
+among them. A commit acknowledged in Synchronous mode is in the holder's directory and in those of
+`W` others, and before a promotion `read_quorum` of the voters are heard. As two sets of sizes
+W + 1 and R out of |V| must meet, R + W + 1 > |V| holds at every instant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from pgha.lsn import LSN, History, Position
+
+READER = 1
+Init = Literal["none", "initializing", "initialized"]
+
+
+class RecordError(ValueError):
+    """The annotation holds no record that this agent may act on; the text says why."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """An intended or completed promotion: one per term."""
+
+    term: int
+    number: int
+    promoter: str
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Release:
+    """The mark of a holder that gave the lease back by itself."""
+
+    by: str
+    term: int
+    successor: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """Immutable; changed copies are made with `dataclasses.replace`."""
+
+    term: int = 0
+    init: Init = "none"
+    system_id: int | None = None
+    timeline: int = 0
+    history: History = field(default_factory=History)
+    highest_number: int = 0
+    promotion: Promotion | None = None
+    primary: str | None = None
+    primary_directory: str | None = None
+    voters: tuple[tuple[str, str], ...] = ()
+    read_quorum: int = 1
+    write_quorum: int = 0
+    degraded: bool = False
+    end: Position | None = None  # of the WAL of a primary that was shut down for good
+    flushed: Position | None = None  # a lower bound of the primary's WAL, as of a renewal
+    release: Release | None = None
+    switched: str | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def voter_names(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.voters)
+
+    def votes(self, name: str, directory_id: str | None) -> bool:
+        """Does this data directory count? Another id under the same name does not."""
+        return directory_id is not None and (name, directory_id) in self.voters
+
+    def with_voter(self, name: str, directory_id: str) -> Record:
+        kept = [(n, d) for n, d in self.voters if n != name]
+        return replace(self, voters=tuple(sorted([*kept, (name, directory_id)])))
+
+    def without_voter(self, name: str) -> Record:
+        return replace(self, voters=tuple(v for v in self.voters if v[0] != name))
+
+    @property
+    def open_intent(self) -> Promotion | None:
+        return self.promotion if self.promotion and not self.promotion.done else None
+
+    def dump(self) -> str:
+        known: dict[str, Any] = {
+            "minReader": READER,
+            "term": self.term,
+            "init": self.init,
+            "systemId": str(self.system_id) if self.system_id is not None else None,
+            "timeline": self.timeline,
+            "history": self.history.text(),
+            "highestNumber": self.highest_number,
+            "primary": self.primary,
+            "primaryDirectory": self.primary_directory,
+            "voters": dict(self.voters),
+            "readQuorum": self.read_quorum,
+            "writeQuorum": self.write_quorum,
+            "degraded": self.degraded,
+            "switched": self.switched,
+        }
+        if self.promotion:
+            p = self.promotion
+            known["promotion"] = {
+                "term": p.term, "number": p.number, "promoter": p.promoter, "done": p.done,
+            }
+        for key, position in (("end", self.end), ("flushed", self.flushed)):
+            if position:
+                known[key] = {"timeline": position.timeline, "lsn": str(position.lsn)}
+        if self.release:
+            r = self.release
+            known["release"] = {"by": r.by, "term": r.term, "successor": r.successor}
+        return json.dumps({**self.unknown, **known}, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str | None) -> Record:
+        """The record in an annotation's text; an absent annotation is the empty record.
+
+        Raises RecordError: nothing may be guessed from a record that cannot be read.
+        """
+        if not text:
+            return cls()
+        try:
+            given = json.loads(text)
+            if not isinstance(given, dict):
+                raise TypeError("it is not an object")
+            if int(given.get("minReader", 1)) > READER:
+                raise RecordError(
+                    f"the record asks for a reader of version {given['minReader']} and this agent "
+                    f"is version {READER}: update the operator image"
+                )
+            return cls._of(given)
+        except RecordError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise RecordError(
+                f"the record on the Lease cannot be read ({e}): restore the annotation "
+                "pgha.dev/record, or remove it to have it rebuilt from all members"
+            ) from e
+
+    @classmethod
+    def _of(cls, given: dict[str, Any]) -> Record:
+        init = given.get("init", "none")
+        if init not in ("none", "initializing", "initialized"):
+            raise ValueError(f"init is {init!r}")
+        term, read, write = (int(given.get(k, d)) for k, d in
+                             (("term", 0), ("readQuorum", 1), ("writeQuorum", 0)))
+        if term < 0 or read < 1 or write < 0:
+            raise ValueError(f"term {term}, readQuorum {read}, writeQuorum {write}")
+        promotion = release = None
+        if p := given.get("promotion"):
+            promotion = Promotion(
+                int(p["term"]), int(p["number"]), str(p["promoter"]), p.get("done") is True
+            )
+        if r := given.get("release"):
+            release = Release(str(r["by"]), int(r["term"]), _text(r.get("successor")))
+        system = given.get("systemId")
+        return cls(
+            term=term,
+            init=init,
+            system_id=None if system is None else int(system),
+            timeline=int(given.get("timeline", 0)),
+            history=History.parse(str(given.get("history", ""))),
+            highest_number=int(given.get("highestNumber", 0)),
+            promotion=promotion,
+            primary=_text(given.get("primary")),
+            primary_directory=_text(given.get("primaryDirectory")),
+            voters=tuple(sorted((str(n), str(d)) for n, d in (given.get("voters") or {}).items())),
+            read_quorum=read,
+            write_quorum=write,
+            degraded=given.get("degraded") is True,
+            end=_position(given.get("end")),
+            flushed=_position(given.get("flushed")),
+            release=release,
+            switched=_text(given.get("switched")),
+            unknown={k: v for k, v in given.items() if k not in _KNOWN},
+        )
+
+
+_KNOWN = frozenset(
+    "minReader term init systemId timeline history highestNumber primary primaryDirectory voters "
+    "readQuorum writeQuorum degraded switched promotion end flushed release".split()
+)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _position(value: Any) -> Position | None:
+    return Position(int(value["timeline"]), LSN.parse(str(value["lsn"]))) if value else None

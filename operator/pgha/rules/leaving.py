@@ -1,0 +1,105 @@
+"""Leaving in good order: a pod that ends, and a switchover that was asked for (law, point 8).
+
+The primary stops cleanly, proves that the successor has the end of its WAL, and gives the lease
+back naming it. Both uses share the same two steps.
+"""
+
+from __future__ import annotations
+
+from pgha.actions import AskPeers, CancelJob, End, ReleaseLease, StopServer
+from pgha.facts import Facts, Run
+from pgha.lsn import Position
+from pgha.rules.rule import Do, Rule
+
+PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it has everything
+
+
+def switching(f: Facts) -> bool:
+    """A switchover was asked for and not yet done or refused."""
+    return f.request is not None and f.request.id != f.record.switched
+
+
+def _candidates(f: Facts) -> tuple[str, ...]:
+    """Who could take over now, the best first: streaming, a voter, declared, and still there."""
+    flushed = {s.name: s.flush or 0 for s in f.replication.senders if s.streaming}
+    names = [
+        n
+        for n in f.others()
+        if n in flushed
+        and n in f.record.voter_names
+        and not (f.pods[n].deleting if n in f.pods else False)
+        and (f.request is None or not switching(f) or f.request.to in (None, n))
+    ]
+    return tuple(sorted(names, key=lambda n: (-flushed[n], n)))
+
+
+def _hand_over_starts(f: Facts) -> Do | None:
+    if not (f.promoted and f.holds and f.run.run is Run.PRIMARY):
+        return None
+    if not f.leaving and not (switching(f) and _candidates(f)):
+        return None
+    # Without anybody to hand over to, stopping cleanly still is right when the pod ends.
+    return Do(
+        [AskPeers(), StopServer("fast", checkpoint_first=True)],
+        "to " + (", ".join(_candidates(f)) or "nobody"),
+    )
+
+
+def _has(f: Facts, name: str, end: Position) -> bool:
+    peer = f.fresh(name, 1.0)
+    return (
+        peer is not None
+        and peer.healthy
+        and not peer.leaving
+        and peer.position is not None
+        and peer.position >= end
+        and f.record.votes(name, peer.directory_id)
+    )
+
+
+def _hand_over_ends(f: Facts) -> Do | None:
+    if not (f.promoted and f.holds and f.run.run is Run.STOPPED and f.data.clean and f.data.end):
+        return None
+    if not f.leaving and not switching(f):
+        return None
+    end = f.data.end
+    wanted = f.request.to if f.request and switching(f) else None
+    names = sorted(
+        (n for n in f.others() if wanted in (None, n)),
+        key=lambda n: n in f.pods and f.pods[n].deleting,
+    )
+    for name in names:
+        if _has(f, name, end):
+            return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
+    if f.run.stopped_for < PROVE_WITHIN and len(f.others()) > 0:
+        return Do([AskPeers()], f"until a standby shows {end.lsn}", look_again_in=0.03)
+    if f.leaving:
+        return Do([ReleaseLease(None, end)], f"nobody showed {end.lsn}")
+    return None  # a switchover nobody can follow: the crash rules start this one again
+
+
+def _leaving(f: Facts) -> Do | None:
+    if not f.leaving:
+        return None
+    if f.job.running:
+        return Do([CancelJob()], look_again_in=0.1)
+    if f.run.run is not Run.STOPPED:
+        return Do([StopServer("fast")])
+    if f.holds:
+        return Do([ReleaseLease()])
+    return Do([End()])
+
+
+RULES = (
+    Rule(
+        "hand-over-stop",
+        "The primary stops cleanly so that a standby can take over with every byte.",
+        _hand_over_starts,
+    ),
+    Rule(
+        "hand-over-release",
+        "The lease is given back once a standby shows the end of this WAL.",
+        _hand_over_ends,
+    ),
+    Rule("leaving", "The pod ends: PostgreSQL stops, the lease is given back.", _leaving),
+)

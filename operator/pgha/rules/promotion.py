@@ -1,0 +1,310 @@
+"""From holding the lease to accepting writes: every step a rule (law, point 6; amendments 2-8).
+
+Nothing here waits inside: each step is decided anew from the facts, so that a step that never
+answers, a lease that ends or a pod that leaves is seen at the next wake-up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgha import quorum
+from pgha.actions import (
+    Acquire,
+    Announce,
+    AskPeers,
+    AskVotes,
+    Detach,
+    Promote,
+    ReleaseLease,
+    SetSyncNames,
+    StartStandby,
+    WriteRecord,
+)
+from pgha.facts import Branch, Data, Facts, Run, Vote
+from pgha.lsn import History
+from pgha.record import Promotion
+from pgha.rules.leaving import switching
+from pgha.rules.rule import Do, Rule
+
+HEAR_WITHIN = 2.0  # seconds that an asynchronous promotion waits for voters that do not answer
+INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8)
+PROVE_CRASH_WITHIN = 0.5  # seconds to find a standby with every byte after PostgreSQL died
+
+
+def sync_names(f: Facts) -> str:
+    """synchronous_standby_names for the record as it stands, in place before the promotion."""
+    return quorum.desired_names(
+        f.record, f.me, f.declared, synchronous=f.settings.synchronous, strict=f.settings.strict,
+        wanted=f.settings.min_sync_replicas,
+    )
+
+
+def _was_primary(f: Facts) -> bool:
+    return f.holds and f.promoted and f.run.run is Run.STOPPED and f.data.data is Data.READY
+
+
+def _crash_hand_over(f: Facts) -> Do | None:
+    """PostgreSQL ended by itself: give over to a standby that provably has every byte."""
+    if not _was_primary(f) or f.data.end is None:
+        return None
+    end = f.data.end
+    for name in f.others():
+        peer = f.fresh(name, 1.0)
+        if (
+            peer is not None and peer.healthy and peer.position is not None
+            and peer.position >= end and f.record.votes(name, peer.directory_id)
+        ):
+            return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
+    if f.run.stopped_for < PROVE_CRASH_WITHIN and f.others() and f.healthy:
+        return Do([AskPeers()], f"who has {end.lsn}?", look_again_in=0.05)
+    return None
+
+
+def _crash_give_up(f: Facts) -> Do | None:
+    """Restarting here does not work: let another member try."""
+    if _was_primary(f) and (not f.healthy or f.run.start_failures >= 3):
+        return Do([ReleaseLease(None, f.data.end)], f.unhealthy_why or "PostgreSQL does not start")
+    return None
+
+
+def _crash_restart(f: Facts) -> Do | None:
+    """A new term for a new promotion: one promotion per lease transition (I4)."""
+    if not _was_primary(f):
+        return None
+    done = f.request.id if f.request and switching(f) else f.record.switched
+    again = replace(f.record, term=f.record.term + 1, switched=done, release=None)
+    return Do([Acquire(again)])
+
+
+def _start(f: Facts) -> Do | None:
+    if not f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
+        return None
+    if f.run.start_failures >= 3:
+        return Do([ReleaseLease()], "PostgreSQL does not start here")
+    if f.run.retry_in > 0:
+        return Do((), "after a failed start", look_again_in=f.run.retry_in)
+    return Do([StartStandby()])
+
+
+def _no_data(f: Facts) -> Do | None:
+    if f.holds and f.record.init == "initialized" and f.data.data in (Data.EMPTY, Data.DIRTY):
+        return Do([ReleaseLease()], f.data.why)
+    return None
+
+
+def _starting(f: Facts) -> Do | None:
+    if not f.holds or f.promoted or f.run.run not in (Run.STARTING, Run.STOPPING):
+        return None
+    return Do((), look_again_in=0.02)
+
+
+def _detach(f: Facts) -> Do | None:
+    if not f.holds or f.run.run is not Run.STANDBY or f.promoted or f.data.end is not None:
+        return None
+    assert f.tenure is not None
+    return Do([Detach(f.tenure.term)])
+
+
+def _before(f: Facts) -> bool:
+    """The state in which votes are asked and judged."""
+    return f.holds and f.run.run is Run.STANDBY and not f.promoted and f.data.end is not None
+
+
+def _proven(f: Facts) -> str | None:
+    """Why no quorum is needed: amendment 21, and the primary's own directory."""
+    r = f.record
+    if r.end is not None and f.data.end is not None and f.data.branch in (
+        Branch.SAME, Branch.BEHIND
+    ) and f.data.end >= r.end:
+        return f"has the proven end of the last primary, {r.end.lsn}"
+    if r.primary == f.me and r.primary_directory == f.data.directory_id and not (
+        r.open_intent and r.open_intent.promoter.split("/")[0] != f.me
+    ):
+        return "is the last primary's own directory"
+    return None
+
+
+def _granted(f: Facts) -> list[Vote]:
+    if f.tenure is None or f.votes.term != f.tenure.term:
+        return []
+    return [
+        v for v in f.votes.answers.values()
+        if v.granted and f.record.votes(v.name, v.directory_id)
+    ]
+
+
+def _ask(f: Facts) -> Do | None:
+    if not _before(f) or f.votes.pending or _proven(f):
+        return None
+    assert f.tenure is not None
+    others = f.record.voter_names - {f.me}
+    if not others or f.votes.term == f.tenure.term and (
+        len(_granted(f)) >= len(others) or f.votes.last_asked < 0.5
+    ):
+        return None
+    if f.votes.term == f.tenure.term and _judge(f) is not None:
+        return None
+    return Do([AskVotes(f.tenure.term)])
+
+
+def _judge(f: Facts) -> str | None:
+    """Enough heard? The reason, or None while not."""
+    heard = len(_granted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
+    voters = f.record.voter_names
+    if proof := _proven(f):
+        return proof
+    if f.record.degraded:
+        return None
+    if f.settings.synchronous or f.record.write_quorum > 0:
+        if heard < f.record.read_quorum:
+            return None
+        return f"{heard} of {len(voters)} voters heard, {f.record.read_quorum} needed"
+    if heard >= len(voters) or (f.votes.asked_for > HEAR_WITHIN and not f.votes.pending):
+        return f"{heard} of {len(voters)} members heard"
+    return None
+
+
+def _yield(f: Facts) -> Do | None:
+    if not _before(f):
+        return None
+    assert f.data.end is not None
+    better = [
+        v for v in _granted(f)
+        if v.position is not None and v.position > f.data.end
+        and v.branch is not Branch.DIVERGED and (v.healthy or f.record.write_quorum > 0)
+    ]
+    if not better:
+        return None
+    best = max(better, key=lambda v: (v.position or f.data.end, v.name))  # type: ignore[arg-type,return-value]
+    return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
+
+
+def _open_intent(f: Facts) -> Do | None:
+    intent = f.record.open_intent
+    if not _before(f) or intent is None or f.tenure is None:
+        return None
+    owner = intent.promoter.split("/")[0]
+    if owner == f.me or owner not in f.record.voter_names or _has_answered(f, owner):
+        return None
+    if f.tenure.since < INTENT_WAIT:
+        return Do((), f"{owner} may have promoted to timeline {intent.number}", look_again_in=0.3)
+    return None
+
+
+def _has_answered(f: Facts, name: str) -> bool:
+    return any(v.name == name for v in _granted(f))
+
+
+def _quorum_missing(f: Facts) -> Do | None:
+    if not _before(f) or _judge(f) is not None:
+        return None
+    assert f.tenure is not None
+    silent = sorted(
+        n for n in f.record.voter_names - {f.me} if not _has_answered(f, n)
+    )
+    why = f"not heard: {', '.join(silent) or 'nobody'}"
+    if f.record.degraded:
+        why = (f"only {f.record.primary} is known to have every acknowledged commit "
+               "(the cluster had become asynchronous)")
+    if f.tenure.since > f.settings.times.lease_duration:
+        return Do(
+            [
+                Announce("Warning", "PromotionRefused", f"{f.me} is not promoted: {why}"),
+                ReleaseLease(),
+            ],
+            why,
+        )
+    return Do((), why, look_again_in=0.2)
+
+
+def _refused_branch(f: Facts) -> Do | None:
+    if not _before(f):
+        return None
+    intent = f.record.open_intent
+    if f.data.branch is Branch.DIVERGED or (
+        f.data.branch is Branch.AHEAD and not (intent and intent.number == f.data.timeline)
+    ):
+        return Do([ReleaseLease()], f"timeline {f.data.timeline} is not of the recorded history")
+    return None
+
+
+def _intent(f: Facts) -> Do | None:
+    if not _before(f):
+        return None
+    assert f.tenure is not None
+    p = f.record.promotion
+    if p is not None and p.term == f.tenure.term and p.promoter == f.incarnation:
+        return None
+    if f.tenure.left < f.settings.times.retry_period:
+        return Do((), "too little of the lease is left", look_again_in=0.2)
+    number = max(f.record.highest_number, f.data.timeline) + 1
+    record = replace(
+        f.record,
+        promotion=Promotion(f.tenure.term, number, f.incarnation),
+        highest_number=number,
+        release=None,
+    )
+    return Do([WriteRecord(record)], _judge(f) or "")
+
+
+def _promote(f: Facts) -> Do | None:
+    if not _before(f):
+        return None
+    p = f.record.promotion
+    assert p is not None
+    return Do([SetSyncNames(sync_names(f)), Promote(p.number)], f"timeline {p.number}")
+
+
+def _complete(f: Facts) -> Do | None:
+    if not f.holds or f.promoted or f.run.run is not Run.PRIMARY:
+        return None
+    assert f.tenure is not None
+    p = f.record.promotion
+    if p is None or p.term != f.tenure.term or p.promoter != f.incarnation:
+        return None
+    if f.run.timeline != p.number:
+        return Do((), f"timeline {f.run.timeline}, not yet {p.number}", look_again_in=0.02)
+    record = replace(
+        f.record,
+        promotion=replace(p, done=True),
+        timeline=p.number,
+        history=f.data.history if f.data.timeline == p.number else History(),
+        primary=f.me,
+        primary_directory=f.data.directory_id,
+        end=None,
+        flushed=None,
+        switched=f.request.id if f.request and switching(f) else f.record.switched,
+    )
+    if f.data.directory_id is not None:
+        record = record.with_voter(f.me, f.data.directory_id)
+    return Do([WriteRecord(record)])
+
+
+RULES = (
+    Rule(
+        "crash-hand-over",
+        "PostgreSQL ended here; a standby with every byte of its WAL takes over at once.",
+        _crash_hand_over,
+    ),
+    Rule("crash-give-up", "PostgreSQL cannot run here, so the lease is given back.", _crash_give_up),
+    Rule(
+        "crash-restart",
+        "PostgreSQL ended here and nobody has all of its WAL: it restarts here in a new term.",
+        _crash_restart,
+    ),
+    Rule("holder-empty", "The holder has no usable data and gives the lease back.", _no_data),
+    Rule("holder-start", "The holder starts PostgreSQL, read-only first.", _start),
+    Rule("holder-starting", "The holder waits for PostgreSQL to be consistent.", _starting),
+    Rule("detach", "The holder stops receiving, so that its own position is exact.", _detach),
+    Rule("refused-branch", "The holder's history is not the recorded one.", _refused_branch),
+    Rule("ask-votes", "The holder asks the voters to stop receiving and show their WAL.", _ask),
+    Rule("yield", "A voter has more WAL, so the lease goes to it.", _yield),
+    Rule("open-intent", "An earlier promotion may have happened: its owner is waited for.",
+         _open_intent),
+    Rule("quorum-missing", "Too few voters are heard to know every acknowledged commit.",
+         _quorum_missing),
+    Rule("intent", "The promotion is put on the record before it happens.", _intent),
+    Rule("promote", "PostgreSQL is promoted.", _promote),
+    Rule("complete", "The promotion happened and is put on the record.", _complete),
+)

@@ -1,0 +1,146 @@
+"""Coming back: start read-only, follow the holder, rewind, or clone (law, points 10, 12, 13).
+
+A directory is only given up for a copy that is complete (I8); a dirty one never starts.
+"""
+
+from __future__ import annotations
+
+from pgha.actions import (
+    AskPeers,
+    Attach,
+    CancelJob,
+    Detach,
+    LabelSelf,
+    MarkDirty,
+    StartJob,
+    StartStandby,
+    StopServer,
+)
+from pgha.facts import Branch, Claim, Data, Facts, Run
+from pgha.rules.rule import Do, Rule
+
+PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
+TRIES = 3  # rewinds or fruitless attachments before a directory is taken for useless
+
+
+def _source(f: Facts) -> str | None:
+    """The primary, once its post-promotion checkpoint is done (law, point 10)."""
+    name = f.lease.holder_pod
+    if name is None or not f.holder_is_primary:
+        return None
+    peer = f.fresh(name)
+    if peer is None or peer.run is not Run.PRIMARY or peer.rewindable_term != f.record.term:
+        return None
+    return name
+
+
+def _job_without_source(f: Facts) -> Do | None:
+    if not f.job.running or f.job.kind == "initdb":
+        return None
+    if f.holds or not f.holder_is_primary:
+        return Do([CancelJob()], "the primary it copies from is not the primary any more")
+    return Do((), f.job.kind, look_again_in=2.0)
+
+
+def _needs_copy(f: Facts) -> str | None:
+    if f.holds or f.record.init != "initialized" or f.run.run is not Run.STOPPED:
+        return None
+    if f.data.data in (Data.EMPTY, Data.DIRTY, Data.INITIALIZING):
+        return f.data.why or f.data.data.value
+    return None
+
+
+def _clone(f: Facts) -> Do | None:
+    why = _needs_copy(f)
+    if why is None or f.lease.claim not in (Claim.HELD,):
+        return None
+    if f.job.retry_in > 0:
+        return Do((), f.job.failed or "after a failed copy", look_again_in=f.job.retry_in)
+    source = _source(f)
+    if source is None:
+        return Do([AskPeers()], f"{why}; no primary to copy from yet", look_again_in=1.0)
+    return Do([StartJob("clone", source)], f"{why}; from {source}")
+
+
+def _rewind(f: Facts) -> Do | None:
+    if f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
+        return None
+    if not f.holder_is_primary or f.data.branch not in (Branch.DIVERGED, Branch.AHEAD):
+        return None
+    if f.job.retry_in > 0:
+        return Do((), f.job.failed or "after a failed rewind", look_again_in=f.job.retry_in)
+    if f.job.kind == "rewind" and f.job.failures >= TRIES:
+        return Do([MarkDirty(f"rewind failed {f.job.failures} times: {f.job.failed}")])
+    source = _source(f)
+    if source is None:
+        return Do([AskPeers()], "no primary to rewind from yet", look_again_in=0.5)
+    if f.data.timeline == f.record.timeline:
+        # pg_rewind says that none is required where the timeline numbers are equal.
+        return Do([MarkDirty("same timeline number, another history")])
+    return Do([StartJob("rewind", source)], f"from {source}")
+
+
+def _start(f: Facts) -> Do | None:
+    if f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
+        return None
+    if f.lease.claim is Claim.UNKNOWN and f.lease.why:
+        return None
+    if f.run.retry_in > 0:
+        return Do((), "after a failed start", look_again_in=f.run.retry_in)
+    return Do([StartStandby()])
+
+
+def _attach(f: Facts) -> Do | None:
+    if f.holds or f.run.run not in (Run.STANDBY, Run.STARTING) or not f.holder_is_primary:
+        return None
+    holder = f.lease.holder_pod
+    if holder is None or holder == f.me or f.record.term < f.voted_term:
+        return None
+    if f.run.attached_to == holder and f.run.attached_term == f.record.term:
+        return None
+    return Do([Attach(holder, f.record.term)], f"{holder}, term {f.record.term}")
+
+
+def _not_receiving(f: Facts) -> Do | None:
+    """Attached in vain: stop, so that the exact end of WAL shows whether the history fits."""
+    if f.holds or f.run.run is not Run.STANDBY or f.run.receiving or not f.holder_is_primary:
+        return None
+    if f.run.attached_term != f.record.term or f.run.attached_for < PATIENCE:
+        return None
+    source = _source(f)
+    if source is None:
+        return Do([AskPeers()], f"{f.lease.holder_pod} does not answer", look_again_in=1.0)
+    if f.run.fruitless >= TRIES:
+        return Do([StopServer("fast"), MarkDirty("the primary has not the WAL that is needed")])
+    return Do([StopServer("fast")])
+
+
+def _label(f: Facts) -> Do | None:
+    """A replica says so itself once it is one; the label of a primary is the holder's to move."""
+    own = f.pods.get(f.me)
+    if f.holds or f.run.run is not Run.STANDBY or own is None or "labels" in f.pending:
+        return None
+    if own.role == "replica" or (own.role == "primary" and not f.run.receiving):
+        return None
+    return Do([LabelSelf("replica", f.record.term)])
+
+
+def _detach_from_former(f: Facts) -> Do | None:
+    """The holder changed: nothing more is acknowledged for the old one (amendment 2)."""
+    if f.holds or f.run.run is not Run.STANDBY or f.run.attached_to is None:
+        return None
+    if f.voted_term > f.run.attached_term and f.promised <= 0:
+        return Do([Detach(f.voted_term)])
+    return None
+
+
+RULES = (
+    Rule("copying", "A copy of the primary is being made.", _job_without_source),
+    Rule("clone", "This member has no usable data and is cloned from the primary.", _clone),
+    Rule("rewind", "This member's history left the primary's: it is rewound.", _rewind),
+    Rule("start", "PostgreSQL starts read-only.", _start),
+    Rule("detach-from-former", "A vote was given to a newer term.", _detach_from_former),
+    Rule("attach", "This standby follows the holder of the lease.", _attach),
+    Rule("label-replica", "This standby is labelled a replica.", _label),
+    Rule("not-receiving", "This standby is attached but receives nothing.", _not_receiving),
+)
