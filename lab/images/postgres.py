@@ -42,7 +42,7 @@ _NO_CLUSTER = (
 _TRIM = (
     'cd "$1" && rm -rf usr/share/perl usr/share/perl5 usr/share/i18n usr/share/postgresql-common '
     "usr/lib/x86_64-linux-gnu/perl usr/lib/x86_64-linux-gnu/libperl.so* usr/lib/*/audit "
-    "var/cache/debconf/* var/lib/apt/lists/* var/log/* "
+    "var/cache/debconf/* var/lib/apt/lists/* var/log/* etc/apt/sources.list "
     "&& for f in usr/bin/*; do case \"$(head -c 15 $f 2>/dev/null | tr -d '\\0')\" in "
     "'#!/usr/bin/perl') rm $f;; esac; done; "
     "find usr/bin usr/sbin -xtype l -lname '*postgresql-common*' -delete"
