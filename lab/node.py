@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from lab import cgroups, versions
@@ -228,15 +227,3 @@ def remove_shared_traces(layout: Layout) -> None:
     for folder in (CNI_RESULTS, CONTAINER_LOGS, SHIM_SOCKETS):
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def watch_kubelets(nodes: list[Node], seconds: float) -> None:
-    """Start again each kubelet that dies while the nodes become ready.
-
-    All kubelets of a machine make and delete the same socket folder,
-    /var/lib/kubelet/device-plugins, when they start; one that loses the race ends.
-    """
-    deadline = time.monotonic() + seconds
-    for node in nodes:
-        if not node.kubelet_runs() and time.monotonic() < deadline:
-            node.start_kubelet()
