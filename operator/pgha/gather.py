@@ -13,7 +13,18 @@ from dataclasses import dataclass, field, replace
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
-from pgha.facts import Branch, Claim, Data, DataView, Facts, LeaseView, PodFacts, Request, Run, RunView
+from pgha.facts import (
+    Branch,
+    Claim,
+    Data,
+    DataView,
+    Facts,
+    LeaseView,
+    PodFacts,
+    Request,
+    Run,
+    RunView,
+)
 from pgha.fencer.guard import Guard
 from pgha.jobs import Jobs
 from pgha.keeper import Keeper

@@ -131,7 +131,11 @@ def _wait_for_birth(f: Facts) -> Do | None:
 
 RULES = (
     Rule("birth-run", "The cluster is initialized here, once, under the lease.", _run_birth),
-    Rule("birth-claim", "All members are empty: one of them initializes the cluster.", _claim_birth),
+    Rule(
+        "birth-claim",
+        "All members are empty: one of them initializes the cluster.",
+        _claim_birth,
+    ),
     Rule(
         "record-lost",
         "The Lease has no record but there is data: the record is rebuilt from all members.",

@@ -176,7 +176,7 @@ def _yield(f: Facts) -> Do | None:
     ]
     if not better:
         return None
-    best = max(better, key=lambda v: (v.position or f.data.end, v.name))  # type: ignore[arg-type,return-value]
+    best = max(better, key=lambda v: (v.position or f.data.end, v.name))
     return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
 
 
@@ -287,7 +287,11 @@ RULES = (
         "PostgreSQL ended here; a standby with every byte of its WAL takes over at once.",
         _crash_hand_over,
     ),
-    Rule("crash-give-up", "PostgreSQL cannot run here, so the lease is given back.", _crash_give_up),
+    Rule(
+        "crash-give-up",
+        "PostgreSQL cannot run here, so the lease is given back.",
+        _crash_give_up,
+    ),
     Rule(
         "crash-restart",
         "PostgreSQL ended here and nobody has all of its WAL: it restarts here in a new term.",
