@@ -101,9 +101,9 @@ def make_base(target: Path, wheels: Path) -> None:
 def make_sources(target: Path, package: Path) -> None:
     """The pgha package, compiled beside its sources so that tracebacks show lines."""
     place = target / "lib" / PYTHON / "pgha"
-    if not (package / "__init__.py").is_file():
+    if not (package / "__main__.py").is_file():
         raise BundleError(
-            f"{package} holds no __init__.py, so it is not the pgha package: name the folder "
+            f"{package} holds no __main__.py, so it is not the pgha package: name the folder "
             "operator/pgha."
         )
     shutil.rmtree(place, ignore_errors=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.images import operator, pause, postgres
+from lab.images.debian import options_of
 from lab.images.stamps import Stamp, digest_inputs, read_stamp, write_stamp
 from lab.locking import locked
 from lab.paths import Cache, cache_from_environment
@@ -50,8 +51,8 @@ def _pause_recipe() -> Recipe:
 
 def _postgres_recipe(image: postgres.Postgres) -> Recipe:
     hooks = [postgres.graft_hook(image, Path("tree"))] if image.artifact else []
-    described = [repr(image), repr(postgres.root_of(image)), repr(postgres.settings_of(image))]
-    inputs = digest_inputs(described + hooks)
+    settings = repr(postgres.settings_of(image))
+    inputs = digest_inputs([repr(image), settings, *options_of(postgres.root_of(image)), *hooks])
 
     def make(work: Path, target: Path) -> Stamp:
         version, tags = postgres.make(image, work, target)

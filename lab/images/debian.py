@@ -78,23 +78,29 @@ def source_lines(root: Root, archives: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def mmdebstrap(root: Root, target: Path) -> None:
-    """Make the root file system as a folder or, when the target ends in .tar, as a tar."""
-    options = ["--mode=root", f"--variant={root.variant}", "--skip=output/dev"]
+def options_of(root: Root) -> list[str]:
+    """The options of mmdebstrap for a root; with the suite, all that decides what it makes."""
+    options = ["--mode=root", f"--variant={root.variant}", "--skip=output/dev,cleanup/run"]
     options += [f"--include={','.join(root.packages)}"]
     # An image may be made from an archive's snapshot; forky's own index ages quickly.
-    options += ["--aptopt=Acquire::Check-Valid-Until \"false\""]
-    options += ["--aptopt=Apt::Install-Recommends \"false\""]
-    options += ["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\""]
+    options += ['--aptopt=Acquire::Check-Valid-Until "false"']
+    options += ['--aptopt=Apt::Install-Recommends "false"']
+    options += ['--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"']
     options += ["--dpkgopt=force-confold"]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in root.excluded]
     options += [f"--essential-hook={hook}" for hook in root.essential_hooks]
     options += [f"--customize-hook={hook}" for hook in root.customize_hooks]
+    return options
+
+
+def mmdebstrap(root: Root, target: Path) -> None:
+    """Make the root file system as a folder or, when the target ends in .tar, as a tar."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     sources = "\n".join(source_lines(root, machine_archives())) + "\n"
+    command = ["mmdebstrap", *options_of(root), root.suite, str(target), "-"]
     with tempfile.TemporaryFile("w+") as log:
         result = subprocess.run(
-            ["nice", "-n", "10", "mmdebstrap", *options, root.suite, str(target), "-"],
+            ["nice", "-n", "10", *command],
             input=sources,
             env=environment,
             stdout=log,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab.images.archive import Settings, write_archive, write_layer
-from lab.images.debian import Root, mmdebstrap
+from lab.images.debian import Root, mmdebstrap, options_of
 from lab.images.stamps import Stamp, digest_inputs, read_stamp, write_stamp
 from lab.paths import REPOSITORY
 from lab.requirements import LabError
@@ -41,7 +41,7 @@ SETTINGS = Settings(
 
 def base_inputs() -> str:
     """Digest of what the base layer is made from."""
-    return digest_inputs([repr(PYTHON_ROOT), repr(APPLETS)], [BUNDLE, REQUIREMENTS])
+    return digest_inputs([*options_of(PYTHON_ROOT), repr(APPLETS)], [BUNDLE, REQUIREMENTS])
 
 
 def inputs() -> str:

@@ -18,6 +18,7 @@ from lab.images.debian import EXCLUDED, Root, mmdebstrap
 from lab.requirements import LabError
 
 REPOSITORY = "docker.io/library/postgres"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DATA = "/var/lib/postgresql/data"
 
 # Just-in-time compilation alone needs LLVM (150 MB); PostgreSQL goes on without it.
@@ -103,7 +104,7 @@ def settings_of(image: Postgres) -> Settings:
         labels["dev.pgha.clients"] = f"client programs of {image.suite}'s postgresql-{image.major}"
     return Settings(
         environment={
-            "PATH": f"{image.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{image.programs}:{PATH}",
             "LANG": "C.UTF-8",
             "PG_MAJOR": image.major,
             "PGDATA": DATA,

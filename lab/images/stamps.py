@@ -43,7 +43,9 @@ def write_stamp(archive: Path, stamp: Stamp) -> None:
     unfinished.replace(stamp_file(archive))
 
 
-def digest_inputs(texts: Iterable[str], files: Iterable[Path] = (), base: Path | None = None) -> str:
+def digest_inputs(
+    texts: Iterable[str], files: Iterable[Path] = (), base: Path | None = None
+) -> str:
     """A digest that changes when any text, file name or file content does."""
     digest = hashlib.sha256()
     for text in texts:

@@ -29,11 +29,6 @@ def bundle_folder() -> Path | None:
     return folder if (folder / LOADER).exists() else None
 
 
-def python_command() -> list[str]:
-    """How to start another Python of the same kind; in the bundle `sys.executable` is a script."""
-    return [sys.executable]
-
-
 def marks_of(folder: Path) -> tuple[str, ...] | None:
     """What a complete folder says of its contents; None when it is empty or half copied."""
     try:
