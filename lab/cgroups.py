@@ -113,7 +113,10 @@ def freeze(folder: Path) -> None:
     state = folder / "freezer.state"
     state.write_text("FROZEN")
     wait_until(
-        lambda: state.read_text().strip() == "FROZEN", 10, lambda: f"{folder} does not freeze", 0.005
+        lambda: state.read_text().strip() == "FROZEN",
+        10,
+        lambda: f"{folder} does not freeze",
+        0.005,
     )
 
 

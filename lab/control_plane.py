@@ -155,8 +155,9 @@ class ControlPlane:
         if name == "coredns":
             return [program, "-conf", str(layout.run / "Corefile")]
         if name == "kube-proxy":
-            # So that ClusterIPs work for the programs and tests that run in this namespace.
-            return proxy_command(layout, layout.name, API_ADDRESS)
+            # So that ClusterIPs work for the programs and tests that run in this namespace. It
+            # waits for a node of its name, so it borrows the first one's.
+            return proxy_command(layout, layout.node_name(1), API_ADDRESS)
         if name == "storage":
             return [
                 sys.executable,

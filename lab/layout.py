@@ -35,7 +35,7 @@ class Layout:
                 "because interfaces, namespaces and cgroups carry the name."
             )
         if not 1 <= self.nodes <= 9:
-            raise LabError(f"A lab has 1 to 9 nodes, not {self.nodes}: addresses end at 10.90.0.19.")
+            raise LabError(f"A lab has 1 to 9 nodes (10.90.0.11 to .19), not {self.nodes}.")
 
     @property
     def run(self) -> Path:

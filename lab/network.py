@@ -11,7 +11,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from lab.layout import API_ADDRESS, NETNS_FOLDER, Layout, enter
+from lab.layout import API_ADDRESS, NETNS_FOLDER, SERVICE_SUBNET, Layout, enter
 from lab.requirements import LabError
 
 BRIDGE = "lab0"
@@ -81,6 +81,8 @@ class Network:
             run(["ip", "-n", lab, "link", "add", BRIDGE, "type", "bridge"])
         run(["ip", "-n", lab, "address", "replace", f"{API_ADDRESS}/24", "dev", BRIDGE])
         run(["ip", "-n", lab, "link", "set", BRIDGE, "up"])
+        # kube-proxy rewrites the destination, but first there must be a route at all.
+        run(["ip", "-n", lab, "route", "replace", SERVICE_SUBNET, "dev", BRIDGE])
         for number in layout.numbers:
             self._wire(number)
 

@@ -145,7 +145,7 @@ class Node:
     def _start_containerd(self) -> None:
         name = f"{self.name}-containerd"
         if shutil.which("containerd") is None:
-            raise LabError("containerd is not on PATH: install it with `apt-get install containerd`.")
+            raise LabError("containerd is not on PATH: `apt-get install containerd` brings it.")
         command = ["containerd", "--config", str(self.run / "containerd.toml")]
         self._daemons.start(name, command, self.name)
         wait_until(
