@@ -220,8 +220,9 @@ class Errands:
         path = f"/api/v1/namespaces/{self._api.namespace}/pods/{self.pod}"
         try:
             self._api.request("PATCH", path, body, MERGE_PATCH, CALL_TIMEOUT)
-        except (NotFound, Conflict):
-            log.info("pod %s is gone or is another by now: its status is not written", self.pod)
+        except (NotFound, Conflict, Invalid) as error:
+            # A patch with another UID than the pod's is 422: it was recreated under this name.
+            log.warning("the status of pod %s is not written: %s", self.pod, error.message)
         with self._wake:
             for key, value in notes.items():
                 if key in self._notes and self._notes[key] == value:

@@ -75,8 +75,9 @@ class LeaseApi:
     def write(self, lease: RawLease, timeout: float) -> RawLease:
         """Replace the Lease if it is still as `lease` was read; answers it as it is now.
 
-        Raises Conflict when it changed, NotFound when it is gone, ApiError with `ambiguous` when
-        the write may have landed. Annotations of the prefix pgha.dev/ that are not in `lease` are
+        Raises Conflict when it changed or is gone (the UID is a precondition, which the server
+        answers so; `read` tells which), and ApiError with `ambiguous` when the write may have
+        landed. Annotations of the prefix pgha.dev/ that are not in `lease` are
         removed, foreign ones are kept.
         """
         if not lease.resource_version:

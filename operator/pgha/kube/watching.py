@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 LIST_TIMEOUT = 5.0
 STREAM_SECONDS = (240, 300)  # a random length, so that three agents do not reconnect at once
 QUIET_SECONDS = 90.0  # the server sends a bookmark each minute; silence beyond is a hang
-BACKOFF = (0.2, 5.0)
+BACKOFF = (0.2, 2.0)
+SETTLED_SECONDS = 5.0  # a stream that lasted so long was no failure
 MAX_LINE = 4 * 1024 * 1024
 
 
@@ -61,6 +62,7 @@ class Watch:
         self._synced_at: float | None = None
         self._connected = False
         self._failures = 0
+        self._gone = 0
         self._told_down = False
         self.lists = 0
         self._thread = threading.Thread(target=self._run, name=f"watch {path}", daemon=True)
@@ -111,12 +113,10 @@ class Watch:
                 if self._version is None:
                     self._list()
                 self._follow()
-                self._failures = 0
-                continue
             except Gone:
                 self._version = None
-                if self._failures == 0:
-                    self._failures = 1
+                self._gone += 1
+                if self._gone == 1:
                     continue  # an ordinary event: list again at once
                 self._failed(ApiError(410, "Gone", f"{self._path}: the list is already too old"))
             except ApiError as error:
@@ -157,7 +157,6 @@ class Watch:
             raise ApiUnreachable(f"GET {self._path}: a list without resourceVersion")
         self._version = str(version)
         self._objects, self._synced_at = found, asked_at
-        self._up()
         self._call(self._on_change, found)
 
     def _follow(self) -> None:
@@ -175,7 +174,7 @@ class Watch:
             self._connected = True
             if sock is not None:
                 sock.settimeout(self._quiet)
-            self._up()
+            opened_at = self._clock()
             try:
                 pending = b""
                 while not self._stopping.is_set() and self._version is not None:
@@ -197,6 +196,8 @@ class Watch:
                 self._connected = False
                 with self._guard:
                     self._socket = None
+                if self._clock() - opened_at >= SETTLED_SECONDS:
+                    self._settled()
 
     def _absorb(self, lines: list[bytes]) -> None:
         found = dict(self._objects)
@@ -222,9 +223,10 @@ class Watch:
             self._call(self._on_change, found)
         if error is not None:
             raise error
+        self._settled()
 
-    def _up(self) -> None:
-        self._failures = 0
+    def _settled(self) -> None:
+        self._failures = self._gone = 0
         self._told_down = False
 
     def _call(self, what: Callable[[Any], None], argument: Any) -> None:
