@@ -24,7 +24,9 @@ def role_rules(names: Names) -> list[dict[str, Any]]:
     """
     pods = [names.pod(ordinal) for ordinal in range(MAX_MEMBERS)]
 
-    def rule(group: str, resource: str, verbs: str, only: list[str] | None = None) -> dict[str, Any]:
+    def rule(
+        group: str, resource: str, verbs: str, only: list[str] | None = None
+    ) -> dict[str, Any]:
         limited = {"resourceNames": only} if only else {}
         return {"apiGroups": [group], "resources": [resource], "verbs": verbs.split(), **limited}
 
@@ -76,9 +78,7 @@ class Election(pulumi.ComponentResource):
                 "kind": "Role",
                 "name": names.name,
             },
-            subjects=[
-                {"kind": "ServiceAccount", "name": names.name, "namespace": names.namespace}
-            ],
+            subjects=[{"kind": "ServiceAccount", "name": names.name, "namespace": names.namespace}],
             opts=context.options(self, depends_on=[account, role]),
         )
         self.objects = [lease, account, role, binding]

@@ -64,9 +64,7 @@ class Members(pulumi.ComponentResource):
             ]
         kubernetes.apps.v1.StatefulSet(
             names.name,
-            metadata=self._metadata(
-                context, names.name, controller.labels, controller.annotations
-            ),
+            metadata=self._metadata(context, names.name, controller.labels, controller.annotations),
             spec=spec,
             opts=pulumi.ResourceOptions.merge(
                 context.options(self, depends_on=[config_map, headless, *claims, *after]),

@@ -38,7 +38,7 @@ def dsn(
 def psql_command(config: ClusterConfig) -> str:
     """Opens psql in the primary's pod, with the Secret's user and password."""
     inside = (
-        'PGPASSWORD="$(cat /etc/pgha/auth/POSTGRES_PASSWORD)" exec psql -h 127.0.0.1 '
+        'PGPASSWORD="$(cat /etc/pgha/auth/POSTGRES_PASSWORD)" psql -h 127.0.0.1 '
         f'-U "$(cat /etc/pgha/auth/POSTGRES_USER)" -d {config.database}'
     )
     return f"{_exec(config, '-it ')} sh -c '{inside}'"

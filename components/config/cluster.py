@@ -193,9 +193,7 @@ class ClusterConfig:
                 f"it must be a version of PostgreSQL from {OLDEST} to {NEWEST}, as 17 or 13.13",
             )
         if not OLDEST <= int(match[1]) <= NEWEST:
-            raise refusal(
-                "version", self.version, f"supported are PostgreSQL {OLDEST} to {NEWEST}"
-            )
+            raise refusal("version", self.version, f"supported are PostgreSQL {OLDEST} to {NEWEST}")
 
     def _check_synchronous(self) -> None:
         if self.streaming_mode == "Asynchronous":

@@ -63,9 +63,10 @@ def markdown() -> str:
         "| key | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    lines += [f"| `{name}` | {kind} | {default} | {text} |" for name, kind, default, text in rows(
-        ClusterConfig
-    )]
+    lines += [
+        f"| `{name}` | {kind} | {default} | {text} |"
+        for name, kind, default, text in rows(ClusterConfig)
+    ]
     return "\n".join(lines) + "\n"
 
 

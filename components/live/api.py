@@ -45,19 +45,23 @@ class KubernetesApi:
     def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
         from kubernetes import client, config  # 0.7 s: not for a program that is refused
 
+        load: Any = config  # the loaders carry no types
         settings = client.Configuration()
         settings.retries = 2
         try:
             if kubeconfig and not os.path.exists(os.path.expanduser(kubeconfig)):
-                config.load_kube_config_from_dict(
+                load.load_kube_config_from_dict(
                     yaml.safe_load(kubeconfig), context=context, client_configuration=settings
                 )
-            elif not kubeconfig and not context and "KUBERNETES_SERVICE_HOST" in os.environ and (
-                "KUBECONFIG" not in os.environ
+            elif (
+                not kubeconfig
+                and not context
+                and "KUBERNETES_SERVICE_HOST" in os.environ
+                and ("KUBECONFIG" not in os.environ)
             ):
-                config.load_incluster_config(client_configuration=settings)
+                load.load_incluster_config(client_configuration=settings)
             else:
-                config.load_kube_config(
+                load.load_kube_config(
                     config_file=os.path.expanduser(kubeconfig) if kubeconfig else None,
                     context=context,
                     client_configuration=settings,
@@ -77,7 +81,10 @@ class KubernetesApi:
 
     def may_create(self, group: str, resource: str, namespace: str) -> bool:
         attributes = {
-            "group": group, "resource": resource, "verb": "create", "namespace": namespace
+            "group": group,
+            "resource": resource,
+            "verb": "create",
+            "namespace": namespace,
         }
         review = self._call(
             "POST",
@@ -101,7 +108,7 @@ class KubernetesApi:
             method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         try:
-            response = self._client.call_api(*prepared, _request_timeout=REQUEST_SECONDS)
+            response: Any = self._client.call_api(*prepared, _request_timeout=REQUEST_SECONDS)
             status, data = response.status, response.read()
         except ApiException as error:
             status, data = int(error.status or 0), str(error.body or error.reason).encode()

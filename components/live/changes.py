@@ -91,7 +91,7 @@ def _secrets(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
                 config.username,
                 f"it must stay {user}, the superuser of Secret {names.auth_secret}",
             )
-    kept = [(names.members_secret, MEMBER_KEYS)]
+    kept: list[tuple[str, tuple[str, ...]]] = [(names.members_secret, MEMBER_KEYS)]
     kept += [] if own else [(names.auth_secret, (USER, PASSWORD))]
     for name, keys in kept:
         yield from _kept_secret(name, keys, standing.secrets.get(name), config, standing)

@@ -1,0 +1,1 @@
+"""The Pulumi program under mocks: no cluster, no CLI."""

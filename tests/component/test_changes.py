@@ -1,0 +1,206 @@
+"""Changes of a cluster that stands: those that would lose data are refused, growth is declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from components.config.refusal import Refused
+from components.config.stack import cluster_config
+from components.live.changes import MEMBER_KEYS, check_changes
+from components.live.standing import LiveClaim, LiveSecret, Standing
+from tests.component.declared import SEED, STACK, declare
+
+pytestmark = pytest.mark.component
+
+NAME = "ha-mssqlserver"
+SIZE = "storage.resources.requests.storage"
+
+
+def claim(ordinal: int, **changed: Any) -> LiveClaim:
+    standard = LiveClaim(f"data-{NAME}-{ordinal}", "1Gi", "standard", False, True)
+    return replace(standard, **changed)
+
+
+def live(owner: str | None = STACK, claims: bool = True) -> dict[str, Any]:
+    template = {
+        "metadata": {"name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "standard",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    return {
+        "metadata": {"annotations": {"pgha.dev/stack": owner} if owner else {}},
+        "spec": {
+            "selector": {"matchLabels": {"app.kubernetes.io/name": SEED["appName"]}},
+            **({"volumeClaimTemplates": [template]} if claims else {}),
+        },
+    }
+
+
+def secrets() -> dict[str, LiveSecret]:
+    auth = {"POSTGRES_USER": "mssqlserver", "POSTGRES_PASSWORD": "x"}
+    return {
+        f"{NAME}-auth": LiveSecret(auth, STACK),
+        f"{NAME}-members": LiveSecret({key: "x" for key in MEMBER_KEYS}, STACK),
+    }
+
+
+UP = Standing(
+    STACK,
+    secrets=secrets(),
+    claims={f"data-{NAME}-{n}": claim(n) for n in range(3)},
+    settings={"version": "13.13", "username": "mssqlserver", "database": "mssqlserver"},
+    stateful_set=live(),
+)
+HALTED = Standing(STACK, secrets=secrets(), claims=UP.claims)
+
+
+def storage(**keys: Any) -> dict[str, Any]:
+    return {"storage": {**SEED["storage"], **keys}}
+
+
+def sized(size: str) -> dict[str, Any]:
+    return storage(resources={"requests": {"storage": size}})
+
+
+def without(secret: str, key: str) -> dict[str, LiveSecret]:
+    made = secrets()
+    values = {k: v for k, v in made[secret].values.items() if k != key}
+    return {**made, secret: LiveSecret(values, STACK)}
+
+
+def fixed() -> dict[str, LiveClaim]:
+    return {c.name: replace(c, expandable=False) for c in UP.claims.values()}
+
+
+MINE = {"authSecret": {"name": "mine"}}
+OWN = {"mine": LiveSecret({"POSTGRES_USER": "boss", "POSTGRES_PASSWORD": "x"}, None)}
+OTHER_AUTH = {f"{NAME}-auth": LiveSecret({}, "pgha/b")}
+
+REFUSED: list[tuple[str, Standing, dict[str, Any], str]] = [
+    ("shrink", UP, sized("512Mi"), f"Config key {SIZE} is 512Mi, but a claim cannot shrink"),
+    ("shrink after Halt", HALTED, sized("512Mi"), "data-ha-mssqlserver-0 has 1Gi"),
+    ("fixed class", replace(UP, claims=fixed()), sized("2Gi"), "does not allow expansion"),
+    ("class", UP, storage(storageClassName="fast"), "must stay standard"),
+    ("modes", UP, storage(accessModes=["ReadWriteMany"]), "must stay ReadWriteOnce"),
+    ("storage type", UP, {"storageType": "Ephemeral", "storage": {}}, "must stay Durable"),
+    (
+        "storage type back",
+        replace(UP, stateful_set=live(claims=False)),
+        {},
+        "Config key storageType is Durable, but it must stay Ephemeral",
+    ),
+    ("major version", UP, {"version": "15.4"}, "Config key version is 15.4, but the data is Post"),
+    ("database", UP, {"database": "other"}, "must stay mssqlserver: make more databases"),
+    ("user", UP, {"username": "other"}, "Config key username is other, but it must stay mssql"),
+    ("user after Halt", HALTED, {"username": "other"}, "must stay mssqlserver, the superuser"),
+    ("app name", UP, {"appName": "postgres"}, "Config key appName is postgres, but it must stay"),
+    (
+        "name",
+        replace(UP, stateful_set=None, other_clusters=(("demo", "old"),)),
+        {},
+        "Config key name is ha-mssqlserver, but this stack already is the cluster old",
+    ),
+    (
+        "namespace",
+        replace(UP, stateful_set=None, other_clusters=(("elsewhere", NAME),)),
+        {},
+        "Config key namespace is demo, but this stack already is the cluster ha-mssqlserver in",
+    ),
+    ("other stack", replace(UP, stateful_set=live("pgha/b")), {}, "made by the stack pgha/b"),
+    ("stranger", replace(UP, stateful_set=live(None)), {}, "made by somebody else"),
+    ("secret of a stack", replace(HALTED, secrets=OTHER_AUTH), {}, "--overwrite pgha.dev/stack=p"),
+    (
+        "no password",
+        replace(HALTED, secrets=without(f"{NAME}-auth", "POSTGRES_PASSWORD")),
+        {},
+        "Secret ha-mssqlserver-auth in namespace demo lacks the key POSTGRES_PASSWORD",
+    ),
+    (
+        "no key",
+        replace(HALTED, secrets=without(f"{NAME}-members", "member.key")),
+        {},
+        "Secret ha-mssqlserver-members in namespace demo lacks the key member.key",
+    ),
+    ("own secret missing", HALTED, MINE, "Config key authSecret.name is mine, but namespace demo"),
+    (
+        "own secret without user",
+        replace(UP, secrets={"mine": LiveSecret({"POSTGRES_PASSWORD": "x"}, None)}),
+        MINE,
+        "that Secret lacks the key POSTGRES_USER",
+    ),
+    (
+        "own secret, other user",
+        Standing(STACK, secrets=OWN),
+        MINE,
+        "Config key username is mssqlserver, but it must be left out or be the Secret's",
+    ),
+    (
+        "own secret, other user than the data",
+        replace(UP, secrets=OWN),
+        {**MINE, "username": "boss"},
+        "Secret mine has POSTGRES_USER boss, but it must stay mssqlserver",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("standing", "config", "sentence"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+)
+def test_change_is_refused(standing: Standing, config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check_changes(cluster_config({**SEED, **config}, "test"), standing)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("standing", [UP, HALTED, Standing(STACK), Standing(STACK, reached=False)])
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"replicas": 5}, {"standbyMode": "Hot"}, {"version": "13.14"}, sized("2Gi")],
+    ids=["same", "replicas", "mode", "minor version", "growth"],
+)
+def test_change_is_allowed(standing: Standing, config: dict[str, Any]) -> None:
+    check_changes(cluster_config({**SEED, **config}, "test"), standing)
+
+
+def test_refused_change_declares_nothing() -> None:
+    with pytest.raises(Refused):
+        declare(UP, version="15")
+
+
+def test_growth_is_a_patch_of_each_claim() -> None:
+    run = declare(UP, **sized("2Gi"), replicas=4)
+    assert run.names("PersistentVolumeClaimPatch") == {f"data-{NAME}-{n}" for n in range(4)}
+    patch = run.one("PersistentVolumeClaimPatch", f"data-{NAME}-3")
+    assert patch.inputs["kind"] == "PersistentVolumeClaim"
+    assert patch.inputs["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "standard",
+        "resources": {"requests": {"storage": "2Gi"}},
+    }
+    assert patch.inputs["metadata"]["annotations"]["pulumi.com/patchForce"] == "true"
+    assert patch.request.retainOnDelete, "undoing a patch would take the size away"
+    members = run.one("StatefulSet", NAME).request
+    assert [u for u in members.dependencies if u.endswith(f"::data-{NAME}-3")]
+
+
+def test_growth_stays_declared_after_it_was_done() -> None:
+    """Or a preview right after `up` would show a change."""
+    template_stays = replace(
+        UP, claims={c.name: replace(c, requested="2Gi") for c in UP.claims.values()}
+    )
+    assert len(declare(template_stays, **sized("2Gi")).names("PersistentVolumeClaimPatch")) == 3
+    after_halt = replace(
+        UP, stateful_set=None, claims={c.name: claim(0, size_set=True) for c in UP.claims.values()}
+    )
+    assert len(declare(after_halt).names("PersistentVolumeClaimPatch")) == 3
+
+
+def test_without_growth_no_claim_is_touched() -> None:
+    for standing in (UP, HALTED, Standing(STACK)):
+        assert declare(standing).names("PersistentVolumeClaimPatch") == set()

@@ -1,0 +1,133 @@
+"""What is read of a live cluster before anything is declared, from a fake API server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from components.config.refusal import Refused
+from components.config.stack import cluster_config
+from components.live.api import Forbidden
+from components.live.standing import Standing, read_standing
+from tests.component.declared import SEED, STACK
+
+pytestmark = pytest.mark.component
+
+NAMESPACE = "/api/v1/namespaces/demo"
+STATEFUL_SETS = "/apis/apps/v1/namespaces/demo/statefulsets"
+EVERYWHERE = "/apis/apps/v1/statefulsets?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dpgha"
+
+
+class FakeApi:
+    """Objects by path; a path in `closed` is refused."""
+
+    def __init__(
+        self,
+        objects: Mapping[str, Any],
+        closed: tuple[str, ...] = (),
+        denied: tuple[str, ...] = (),
+    ) -> None:
+        self.objects, self.closed, self.denied = objects, closed, denied
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        if path in self.closed:
+            raise Forbidden(f"cannot get {path}")
+        return self.objects.get(path)
+
+    def may_create(self, group: str, resource: str, namespace: str) -> bool:
+        return resource not in self.denied
+
+
+def read(objects: Mapping[str, Any], **api: Any) -> Standing:
+    live = FakeApi({NAMESPACE: {}, **objects}, **api)
+    return read_standing(live, cluster_config(SEED, "test"), STACK)
+
+
+def named(name: str, **annotations: str) -> dict[str, Any]:
+    marks = {key.replace("_", "."): value for key, value in annotations.items()}
+    return {"name": name, "namespace": "demo", "annotations": marks}
+
+
+def test_nothing_stands() -> None:
+    assert read({}) == Standing(STACK)
+
+
+def test_namespace_is_missing() -> None:
+    with pytest.raises(Refused, match="^Namespace demo does not exist: make it with `kubectl"):
+        read_standing(FakeApi({}), cluster_config(SEED, "test"), STACK)
+
+
+def test_namespace_that_may_not_be_read_is_used() -> None:
+    assert read({}, closed=(NAMESPACE,)) == Standing(STACK)
+
+
+@pytest.mark.parametrize(
+    ("resource", "where"),
+    [
+        ("leases", "leases in API group coordination.k8s.io in namespace demo"),
+        ("secrets", "secrets in namespace demo"),
+        ("statefulsets", "statefulsets in API group apps in namespace demo"),
+    ],
+)
+def test_missing_right_names_verb_and_resource(resource: str, where: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read({}, denied=(resource,))
+    assert where in str(refused.value)
+    assert f"verb create on the resource {resource}" in str(refused.value)
+
+
+def test_refused_read_is_one_sentence() -> None:
+    with pytest.raises(Refused, match="was refused: cannot get .*secrets/ha-mssqlserver-auth.$"):
+        read({}, closed=(f"{NAMESPACE}/secrets/ha-mssqlserver-auth",))
+
+
+def test_secrets_claims_and_settings_are_read() -> None:
+    claim = {
+        "metadata": named("data-ha-mssqlserver-1"),
+        "spec": {
+            "storageClassName": "standard",
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    standing = read(
+        {
+            f"{NAMESPACE}/secrets/ha-mssqlserver-auth": {
+                "metadata": {"annotations": {"pgha.dev/stack": STACK}},
+                "data": {"POSTGRES_USER": base64.b64encode(b"me").decode()},
+            },
+            f"{NAMESPACE}/persistentvolumeclaims/data-ha-mssqlserver-1": claim,
+            "/apis/storage.k8s.io/v1/storageclasses/standard": {"allowVolumeExpansion": True},
+            f"{NAMESPACE}/configmaps/ha-mssqlserver-config": {
+                "data": {"settings.json": json.dumps({"version": "13.13"})}
+            },
+            "/apis/monitoring.coreos.com/v1": {"resources": [{"kind": "PodMonitor"}]},
+        }
+    )
+    secret = standing.secrets["ha-mssqlserver-auth"]
+    assert (secret.values, secret.stack) == ({"POSTGRES_USER": "me"}, STACK)
+    made = standing.claims["data-ha-mssqlserver-1"]
+    assert (made.requested, made.storage_class, made.expandable) == ("1Gi", "standard", True)
+    assert standing.settings == {"version": "13.13"}
+    assert standing.pod_monitor_crd
+
+
+def test_settings_broken_by_hand_are_no_settings() -> None:
+    broken = {"data": {"settings.json": "{"}}
+    assert read({f"{NAMESPACE}/configmaps/ha-mssqlserver-config": broken}).settings is None
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_other_clusters_of_the_stack_are_found(everywhere: bool) -> None:
+    """By a search of all namespaces, or of this one where that is not allowed."""
+    mine = {"name": "old", "namespace": "demo", "annotations": {"pgha.dev/stack": STACK}}
+    other = {"name": "far", "namespace": "demo", "annotations": {"pgha.dev/stack": "pgha/b"}}
+    here = f"{STATEFUL_SETS}?{EVERYWHERE.partition('?')[2]}"
+    listed = {"items": [{"metadata": mine}, {"metadata": other}]}
+    standing = read(
+        {EVERYWHERE if everywhere else here: listed}, closed=() if everywhere else (EVERYWHERE,)
+    )
+    assert standing.other_clusters == (("demo", "old"),)
