@@ -1,0 +1,70 @@
+# Every target makes what it needs; nothing is written into the checkout but caches of the tools.
+# PGHA_CACHE names the cache folder, LAB_NAME the cluster, KUBECONFIG a cluster of your own.
+
+export PGHA_CACHE ?= $(HOME)/.cache/pgha
+VENV := $(PGHA_CACHE)/venv
+export VIRTUAL_ENV := $(VENV)
+export PATH := $(VENV)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/operator
+PYTHON := $(VENV)/bin/python
+PYTEST := $(PYTHON) -m pytest -q
+IN_LAB := $(PYTHON) -m lab shell --
+
+.DEFAULT_GOAL := help
+.PHONY: help venv up down test check unit component simulation integration e2e chaos bench image \
+	lab-up lab-down lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: ## make the virtual environment
+	@requirements/venv.sh $(VENV)
+
+up: venv ## a cluster if none is configured, the images, the demo stack, and what to try next
+	@$(PYTHON) -m lab demo
+
+down: venv ## take the demo stack and the lab away
+	@$(PYTHON) -m lab demo --down
+
+test: venv ## all layers but chaos and bench, with what they need
+	@$(PYTHON) -m lab.suite
+
+check: venv ## ruff, mypy --strict, import contracts
+	ruff check .
+	mypy operator/pgha components lab
+	lint-imports --no-logo
+
+unit: venv ## pure code
+	$(PYTEST) -m unit
+
+component: venv ## the Pulumi program under mocks
+	$(PYTEST) -m component
+
+simulation: venv ## the decision code over a simulated world
+	$(PYTEST) -m simulation
+
+integration: lab-up ## adapters against real PostgreSQL, API server and kernel
+	$(IN_LAB) $(PYTEST) -m integration
+
+e2e: lab-up ## the real program on the real cluster
+	$(IN_LAB) $(PYTEST) -m e2e
+
+chaos: lab-up ## faults against running clusters, long
+	$(IN_LAB) $(PYTEST) -m chaos
+
+bench: lab-up ## measure outages and cost
+	$(IN_LAB) $(PYTHON) -m bench
+
+image: venv ## build the container images and load them into the lab if it runs
+	@$(PYTHON) -m lab images
+
+lab-up: venv ## bring the cluster up, or repair it
+	@$(PYTHON) -m lab up
+
+lab-down: venv ## take the cluster away
+	@$(PYTHON) -m lab down
+
+lock: ## lock the versions of requirements/development.in
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
+		--strip-extras --output-file development.txt development.in
