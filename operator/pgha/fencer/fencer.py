@@ -95,14 +95,16 @@ class Namespace:
     def remember(self) -> None:
         """Nothing to do: nobody can leave the namespace."""
 
-    def kill(self) -> list[int]:
-        """Strike once; answers who is still alive."""
+    def kill(self) -> None:
+        """Strike once."""
         try:
             os.kill(-1, signal.SIGKILL)
         except ProcessLookupError:
-            return []  # the kernel found nobody to signal
+            pass  # the kernel found nobody to signal
         except PermissionError:
             pass  # only processes of other users, which are not ours to end
+
+    def alive(self) -> list[int]:
         me = os.getpid()
         return [
             pid
@@ -121,12 +123,15 @@ class Descendants:
     def remember(self) -> None:
         self._find(process_table())
 
-    def kill(self) -> list[int]:
+    def kill(self) -> None:
+        """Strike once."""
         for pid in self._find(process_table()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 pass  # ended meanwhile, or not ours
+
+    def alive(self) -> list[int]:
         return [pid for pid in self._find(process_table()) if mine(pid)]
 
     def _find(self, table: dict[int, tuple[int, int, bool]]) -> list[int]:
@@ -220,12 +225,14 @@ class Fencer:
         return number
 
     def _fence(self) -> None:
-        pause, struck = 0.001, False
-        while self._victims.kill():
-            struck = True
-            time.sleep(pause)  # for a moment; the kernel is ending them
+        anybody = self._victims.alive() if self._shut else []
+        pause = 0.001
+        self._victims.kill()
+        while self._victims.alive():
+            time.sleep(pause)  # the kernel is ending them, or they forked meanwhile
             pause = min(0.05, pause * 2)
-        if struck or not self._shut:
+            self._victims.kill()
+        if anybody or not self._shut:
             self._say({"fenced": boottime()})
         self._shut = True
 

@@ -14,21 +14,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pgha.clock import boottime
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 0.5
 HUNG_SECONDS = 3.0  # an unanswered heartbeat that old: the fencer is replaced
 RESTART_SECONDS = 0.2
-
-
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def default_command() -> list[str]:
@@ -58,7 +55,7 @@ class Guard:
         on_fenced: Callable[[float], None] | None = None,
         beat_every: float = BEAT_SECONDS,
         hung_after: float = HUNG_SECONDS,
-        clock: Callable[[], float] = _boottime,
+        clock: Callable[[], float] = boottime,
     ) -> None:
         """`namespace`: use kill(-1); by default exactly when this process is PID 1."""
         self._command = list(default_command() if command is None else command)

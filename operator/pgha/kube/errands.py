@@ -12,11 +12,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pgha.clock import boottime
 from pgha.kube.client import JSON_PATCH, MERGE_PATCH, Api
 from pgha.kube.errors import ApiError, Conflict, Invalid, NotFound
 from pgha.kube.events import EventLog
@@ -39,10 +39,6 @@ class Wish:
     term: int
 
 
-def _boottime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Errands:
     """`known` gives pod objects as last watched, which spares a read before each patch."""
 
@@ -53,7 +49,7 @@ class Errands:
         uid: str = "",
         lease: str = "",
         known: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
-        clock: Callable[[], float] = _boottime,
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._api, self.pod, self.uid = api, pod, uid
         self._known, self._clock = known, clock

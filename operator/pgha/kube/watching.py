@@ -12,12 +12,12 @@ import logging
 import random
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
 
+from pgha.clock import boottime
 from pgha.kube.client import Api
 from pgha.kube.errors import ApiError, ApiUnreachable, Gone
 
@@ -43,7 +43,7 @@ class Watch:
         field_selector: str | None = None,
         label_selector: str | None = None,
         quiet: float = QUIET_SECONDS,
-        clock: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._api, self._path = api, path
         self._on_change, self._on_down = on_change, on_down

@@ -38,8 +38,7 @@ def others(guard: Guard) -> list[int]:
     return [pid for pid, (_, _, alive) in process_table().items() if alive and pid not in spared]
 
 
-def obey(guard: Guard, order: list[Any]) -> Any:
-    what, argument = order[0], order[1] if len(order) > 1 else None
+def obey(guard: Guard, what: str, argument: Any) -> Any:
     if what == "allow":
         guard.allow_until(None if argument is None else boottime() + argument)
     elif what == "child":
@@ -75,7 +74,7 @@ def main() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reap orphans, as an init does
     guard = Guard(hung_after=1.0).start()
     for line in sys.stdin:
-        print(json.dumps(obey(guard, json.loads(line))), flush=True)
+        print(json.dumps(obey(guard, *json.loads(line))), flush=True)
     guard.stop()
 
 

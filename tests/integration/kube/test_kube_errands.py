@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -102,7 +103,7 @@ def test_an_older_term_that_knows_old_objects_is_refused_by_the_test(
     assert errands.idle(20)
     middle = {item["metadata"]["name"]: item for item in kube.admin.request("GET", PODS)["items"]}
     for known in (old, middle):
-        late = Errands(agent, "db-2", uids["db-2"], known=lambda known=known: known)
+        late = Errands(agent, "db-2", uids["db-2"], known=functools.partial(dict, known))
         try:
             set_roles(late, uids, "db-2", 6)
             assert late.idle(20)
