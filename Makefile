@@ -1,4 +1,4 @@
-# Every target makes what it needs; nothing is written into the checkout but caches of the tools.
+# Every target makes what it needs, in the cache folder and not in the checkout.
 # PGHA_CACHE names the cache folder, LAB_NAME the cluster, KUBECONFIG a cluster of your own.
 
 export PGHA_CACHE ?= $(HOME)/.cache/pgha
@@ -27,7 +27,7 @@ down: venv ## take the demo stack and the lab away
 	@$(PYTHON) -m lab demo --down
 
 test: venv ## all layers but chaos and bench, with what they need
-	@$(PYTHON) -m lab.suite
+	@$(PYTHON) -m tests.suite
 
 check: venv ## ruff, mypy --strict, import contracts
 	ruff check .
@@ -64,7 +64,9 @@ lab-up: venv ## bring the cluster up, or repair it
 lab-down: venv ## take the cluster away
 	@$(PYTHON) -m lab down
 
-lock: ## lock the versions of requirements/development.in
-	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" pip-compile --quiet --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
-		--strip-extras --output-file development.txt development.in
+lock: ## lock the versions of requirements/development.in anew
+	python3.11 -m venv $(PGHA_CACHE)/lock && $(PGHA_CACHE)/lock/bin/pip install --quiet pip-tools
+	cd requirements && CUSTOM_COMPILE_COMMAND="make lock" $(PGHA_CACHE)/lock/bin/pip-compile \
+		--quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --allow-unsafe --strip-extras \
+		--output-file development.txt development.in

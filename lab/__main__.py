@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+from lab import demo
 from lab.cluster import Lab, say
 from lab.requirements import LabError
 
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     verb("build", "build the tools and the images into the cache")
     verb("images", "build the images into the cache and load them into the running nodes")
     verb("kubeconfig", "print the path of the administrator's kubeconfig")
-    verb("demo", "deploy the demo stack and say what to try")
+    demo_verb = verb("demo", "deploy the demo stack and say what to try")
+    demo_verb.add_argument("--down", action="store_true", help="undo it")
     shell = verb("shell", "a shell, or a command, that sees the cluster: kubectl, pulumi, psql")
     shell.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD")
 
@@ -82,9 +84,7 @@ def main(arguments: list[str]) -> int:
         case "kubeconfig":
             print(lab.kubeconfig)
         case "demo":
-            from lab import demo
-
-            return demo.run(lab)
+            return demo.tear_down(lab) if options.down else demo.run(lab)
         case "shell":
             return _shell(lab, options.command)
         case "node":

@@ -74,7 +74,7 @@ class Lab:
             "PGHA_CACHE": str(cache.root),
             "LAB_NAME": self.layout.name,
             "PULUMI_HOME": str(cache.pulumi),
-            "PULUMI_BACKEND_URL": f"file://{cache.pulumi / 'state'}",
+            "PULUMI_BACKEND_URL": f"file://{self.layout.pulumi_state}",
             "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", "lab"),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
@@ -117,7 +117,6 @@ class Lab:
         root = self.layout.cache.root
         tools.build(self.layout.cache)
         pulumi_engine.install(root)
-        (self.layout.cache.pulumi / "state").mkdir(parents=True, exist_ok=True)
         return images.build(root)
 
     def up(self, archives: list[Path] | None = None) -> None:
@@ -196,6 +195,7 @@ class Lab:
     def _start(self, archives: list[Path]) -> None:
         self.network.refuse_strangers()
         self.layout.run.mkdir(parents=True, exist_ok=True)
+        self.layout.pulumi_state.mkdir(parents=True, exist_ok=True)
         if not self._state_file.exists():
             state = {"boot": BOOT_ID.read_text().strip(), "nodes": self.layout.nodes}
             self._state_file.write_text(json.dumps(state))
@@ -286,6 +286,8 @@ class Lab:
             node.remove_traces()
         self.network.down()
         remove_shared_traces(self.layout)
+        # What stacks say of a cluster that is gone would only make the next `pulumi up` fail.
+        shutil.rmtree(self.layout.pulumi_state, ignore_errors=True)
         shutil.rmtree(self.layout.run)
 
     def mend(self) -> None:

@@ -54,6 +54,11 @@ class Layout:
         return self.pki / "admin.kubeconfig"
 
     @property
+    def pulumi_state(self) -> Path:
+        """The stacks deployed on this lab; they end with the cluster."""
+        return self.cache.pulumi / ("state" if self.name == "lab" else f"state-{self.name}")
+
+    @property
     def numbers(self) -> range:
         return range(1, self.nodes + 1)
 

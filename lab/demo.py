@@ -1,0 +1,141 @@
+"""`make up` and `make down`: deploys the demo stack with Pulumi and says what to try next.
+
+Works on the lab, or on a cluster of your own when a kubeconfig is configured. Knows the stack by
+its name and its outputs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.cluster import Lab, say
+from lab.paths import REPOSITORY
+from lab.requirements import LabError
+
+STACK = "ha-mssqlserver"
+NAMESPACE = "demo"
+ROLE_LABEL = "kubedb.com/role"
+# The members keep to the strictest pod-security level, so let the API server insist on it.
+NAMESPACE_LABEL = "pod-security.kubernetes.io/enforce=restricted"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster and how programs reach it."""
+
+    prefix: list[str]
+    environment: dict[str, str]
+    # What a person types before a command for it.
+    spoken: str
+
+    def run(self, *command: str, capture: bool = False) -> str:
+        """Run a program against the cluster; its failure is an error."""
+        answer = subprocess.run(
+            [*self.prefix, *command],
+            env=self.environment,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if capture else None,
+            text=True,
+        )
+        if answer.returncode != 0:
+            raise LabError(
+                f"`{shlex.join(command)}` failed with status {answer.returncode}; what it said "
+                "stands above."
+            )
+        return answer.stdout or ""
+
+
+def own_kubeconfig(lab: Lab) -> str | None:
+    """The kubeconfig of a cluster that is not the lab, if one is configured."""
+    named = os.environ.get("KUBECONFIG", "")
+    if named and Path(named) != lab.kubeconfig:
+        return named
+    usual = Path.home() / ".kube" / "config"
+    return str(usual) if not named and usual.exists() else None
+
+
+def run(lab: Lab) -> int:
+    """Deploy the demo stack; the exit status."""
+    target = _target(lab)
+    existing = target.run("kubectl", "get", "namespaces", "-o", "name", capture=True)
+    if f"namespace/{NAMESPACE}" not in existing.split():
+        target.run("kubectl", "create", "namespace", NAMESPACE)
+        target.run("kubectl", "label", "namespace", NAMESPACE, NAMESPACE_LABEL)
+    target.run("pulumi", "stack", "select", "--create", STACK)
+    target.run("pulumi", "up", "--stack", STACK, "--yes", "--skip-preview")
+    outputs = json.loads(
+        target.run("pulumi", "stack", "output", "--stack", STACK, "--json", capture=True)
+    )
+    print(_screen(target, outputs))
+    return 0
+
+
+def tear_down(lab: Lab) -> int:
+    """Undo `run`: destroy the stack on a cluster of your own, or drop the lab whole."""
+    if own_kubeconfig(lab) is None:
+        lab.down()
+        return 0
+    target = _target(lab)
+    target.run("pulumi", "destroy", "--stack", STACK, "--yes", "--skip-preview")
+    return 0
+
+
+def _target(lab: Lab) -> Target:
+    own = own_kubeconfig(lab)
+    if own is None:
+        lab.up()
+        spoken = f"{sys.executable} -m lab shell -- "
+        return Target(lab.exec_prefix(), lab.env(), spoken)
+    say(f"using the cluster of {own}")
+    for program in ("kubectl", "pulumi"):
+        if shutil.which(program) is None:
+            raise LabError(
+                f"A cluster of your own is configured ({own}) and {program} is not on PATH: "
+                f"install {program}, or unset KUBECONFIG to use the lab."
+            )
+    return Target([], {**os.environ, "KUBECONFIG": own}, "")
+
+
+def _screen(target: Target, outputs: dict[str, Any]) -> str:
+    """What runs, who is primary, and three commands to go on with."""
+    name, namespace = str(outputs["name"]), str(outputs["namespace"])
+    listed = target.run(
+        *("kubectl", "get", "pods", "--namespace", namespace, "-o", "json"),
+        *("--selector", f"app.kubernetes.io/instance={name}"),
+        capture=True,
+    )
+    pods = json.loads(listed)["items"]
+    roles = {
+        pod["metadata"]["name"]: pod["metadata"]["labels"].get(ROLE_LABEL, "no role yet")
+        for pod in pods
+    }
+    primary = next((pod for pod, role in roles.items() if role == "primary"), None)
+    lines = ["", f"PostgreSQL cluster {name} in namespace {namespace}", ""]
+    for pod in pods:
+        pod_name = pod["metadata"]["name"]
+        node = pod["spec"].get("nodeName", "no node")
+        lines.append(f"  {pod_name:24} {roles[pod_name]:10} on {node}")
+    lines += [
+        "",
+        f"  primary    {primary or 'none yet: ask ' + str(outputs['statusCommand'])}",
+        f"  writes to  {outputs['primaryService']}:5432",
+        "",
+        "Try next, in this folder:",
+        "",
+        "  connect:           " + target.spoken + str(outputs["psqlCommand"]),
+        "  kill the primary:  "
+        + target.spoken
+        + f"kubectl delete pod --namespace {namespace} {primary or name + '-0'}",
+        "  tear down:         make down",
+        "",
+    ]
+    return "\n".join(lines)
