@@ -78,7 +78,7 @@ class Agent:
         self.directory = Directory(pgdata, bin_dir)
         self.member = Member(self.directory)
         self.ownership = Ownership(self.directory, identity, settings.times.lease_duration)
-        self.server = Server(self.directory, bin_dir, RUN)
+        self.server = Server(self.directory, bin_dir, RUN, self._lock_fd)
         self.sql = Sql(RUN, settings.username)
         self.guard = Guard(on_fenced=self._fenced)
         self.metrics = Metrics(settings.name, identity.pod)
@@ -91,7 +91,7 @@ class Agent:
             api, identity.pod, identity.uid, settings.name, known=lambda: self._pod_objects
         )
         self.copies = copies.Copies(
-            settings, identity, self.directory, self.server, self.sql, bin_dir, tls, AUTH, MEMBERS
+            settings, identity, self.directory, self.server, self.sql, RUN, tls, AUTH, MEMBERS
         )
         self.jobs = Jobs(
             {"clone": self.copies.clone, "rewind": self.copies.rewind,

@@ -13,20 +13,19 @@ from pgha.postgres.sql import Sql
 from pgha.settings import Identity, Settings
 
 INITDB_WITHIN = 120.0  # seconds
-COPY_WITHIN = 24 * 3600.0  # seconds: a clone's pace is the network's; it is cancelled by facts
+COPY_WITHIN = 24 * 3600.0  # a clone's pace is the network's; facts cancel it
 REWIND_WITHIN = 3600.0
-KEPT = ("promise", "vote", "owner")  # notes that outlive a copy
 
 
 class Copies:
     def __init__(
         self, settings: Settings, identity: Identity, directory: Directory, server: Server,
-        sql: Sql, bin_dir: Path, tls: TlsFiles, auth: Path, members: Path,
+        sql: Sql, run_dir: Path, tls: TlsFiles, auth: Path, members: Path,
     ) -> None:
         self._settings, self._identity = settings, identity
         self._directory, self._server, self._sql = directory, server, sql
         self._tls, self._auth, self._members = tls, auth, members
-        self._bin = bin_dir
+        self._run = run_dir
 
     def replication_password(self) -> str:
         return (self._members / "replicationPassword").read_text().strip()
@@ -65,12 +64,12 @@ class Copies:
         assert source is not None
         copying.clone(
             self._settings.host(source), self.replication_password(), self._directory,
-            self._tls, lambda done, total: None, cancelled, COPY_WITHIN, None,
+            self._run, self._tls, cancelled, COPY_WITHIN,
         )
 
     def rewind(self, source: str | None, cancelled: Callable[[], bool]) -> None:
         assert source is not None
         copying.rewind(
             self._settings.host(source), self.replication_password(), self._directory,
-            self._server, self._tls, REWIND_WITHIN,
+            self._server, self.conf(), self._run, self._tls, cancelled, REWIND_WITHIN,
         )

@@ -116,9 +116,12 @@ class Executor:
         tenure = self.keeper.tenure()
         if tenure is None or tenure.left < 1.0:
             return
-        if m.data.timeline + 1 < action.number:
+        if m.data.timeline + 1 < action.number and facts.data.end is not None:
             # PostgreSQL takes the number after the newest history file it knows (amendment 8).
-            m.directory.stub_history(action.number - 1, m.data.history, m.data.timeline)
+            for number in range(m.data.timeline + 1, action.number):
+                m.directory.stub_history(
+                    number, m.data.history, m.data.timeline, facts.data.end.lsn
+                )
         m.promoting = action.number
         self.server.promote()
 

@@ -1,0 +1,1 @@
+"""Everything that touches PostgreSQL: its directory, its processes, its SQL, its copies."""
