@@ -61,6 +61,14 @@ def quantity(text: str) -> int:
     return int(parse_quantity(text))  # type: ignore[no-untyped-call]
 
 
+def readable(size: int) -> str:
+    """A size the way people write it: 1Gi rather than 1073741824."""
+    for power, unit in ((30, "Gi"), (20, "Mi")):
+        if size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return str(size)
+
+
 def volume_name(claim: Any) -> str:
     """The PersistentVolume and the disk of a claim; the uid makes a new claim a new disk."""
     return f"pvc-{claim.metadata.uid}"
@@ -78,7 +86,7 @@ def volume_of(claim: Any, path: Path, size: int) -> Any:
             name=volume_name(claim), annotations={PROVISIONED_BY: PROVISIONER}
         ),
         spec=client.V1PersistentVolumeSpec(
-            capacity={"storage": str(size)},
+            capacity={"storage": readable(size)},
             access_modes=claim.spec.access_modes,
             storage_class_name=claim.spec.storage_class_name,
             persistent_volume_reclaim_policy="Delete",
@@ -148,7 +156,7 @@ class Provisioner:
         if volume is None:
             created = volume_of(claim, self.disks.mount_point(name), size)
             self.api.create_persistent_volume(created, _request_timeout=REQUEST_TIMEOUT)
-            _say(f"volume {name} of {size >> 20} MiB for {_full_name(claim)}")
+            _say(f"volume {name} of {readable(size)} for {_full_name(claim)}")
             return
         capacity = quantity(volume.spec.capacity["storage"])
         if asked > capacity:
@@ -167,17 +175,17 @@ class Provisioner:
         """What an external resizer does: the volume first, the claim's status after it."""
         self.api.patch_persistent_volume(
             name,
-            {"spec": {"capacity": {"storage": str(size)}}},
+            {"spec": {"capacity": {"storage": readable(size)}}},
             _request_timeout=REQUEST_TIMEOUT,
         )
         if claim.status.phase == "Bound":
             self.api.patch_namespaced_persistent_volume_claim_status(
                 claim.metadata.name,
                 claim.metadata.namespace,
-                {"status": {"capacity": {"storage": str(size)}, "conditions": []}},
+                {"status": {"capacity": {"storage": readable(size)}, "conditions": []}},
                 _request_timeout=REQUEST_TIMEOUT,
             )
-        _say(f"volume {name} of {_full_name(claim)} grown to {size >> 20} MiB")
+        _say(f"volume {name} of {_full_name(claim)} grown to {readable(size)}")
 
     def _reclaim(self, name: str, has_volume: bool) -> None:
         if name in self.disks.names():
