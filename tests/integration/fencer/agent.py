@@ -55,7 +55,7 @@ def obey(guard: Guard, what: str, argument: Any) -> Any:
         return others(guard)
     elif what == "close":
         assert guard._pipe is not None
-        guard._stopping = True  # or the guard would start another fencer
+        guard._lock.acquire()  # or the guard would notice and start another fencer
         guard._pipe.shutdown(2)
     elif what == "state":
         confirmed = guard.confirmed

@@ -233,6 +233,7 @@ def test_it_stays_shut_until_told_otherwise(agent: Agent) -> None:
         lambda: agent.do("child", agent.tag) and agent.state["fenced_at"] != first,
         "and that is reported",
     )
+    until(lambda: not agent.children(), "the last of them is dead")
     agent.do("allow", None)
     assert agent.do("ping", 5)
     agent.do("child", agent.tag)
@@ -249,7 +250,7 @@ def test_a_fencer_that_dies_is_replaced_and_the_deadline_stands(agent: Agent) ->
     until(lambda: agent.do("ping", 2), "it answers")
     assert agent.state["alive"] and len(agent.children()) == 1
     until(lambda: not agent.children(), "it fences at the same deadline")
-    assert agent.state["fenced_at"] is not None
+    until(lambda: agent.state["fenced_at"] is not None, "and reports it")
 
 
 def test_a_fencer_that_hangs_is_noticed_and_replaced(agent: Agent) -> None:
