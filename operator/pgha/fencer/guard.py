@@ -29,13 +29,9 @@ RESTART_SECONDS = 0.2
 
 
 def default_command() -> list[str]:
-    """The interpreter of this process, with the loader that it was started by (operator image)."""
+    """The interpreter of this process; in the operator's folder a script that execs the loader."""
     script = str(Path(__file__).with_name("fencer.py"))
-    python = [sys.executable, "-I", "-S", "-E", script]
-    loader = os.readlink("/proc/self/exe")
-    if os.path.basename(loader).startswith("ld-"):
-        return [loader, "--library-path", os.path.dirname(loader), *python]
-    return python
+    return [sys.executable, "-I", "-S", "-E", script]
 
 
 @dataclass(frozen=True)
