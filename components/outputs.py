@@ -66,9 +66,7 @@ def cluster_outputs(
 
     def with_password(hosts: list[str], session: str | None) -> pulumi.Output[str]:
         known: pulumi.Output[str | None] = pulumi.Output.from_input(password)
-        return pulumi.Output.secret(
-            known.apply(lambda secret: dsn(user, secret, hosts, config.database, session))
-        )
+        return known.apply(lambda secret: dsn(user, secret, hosts, config.database, session))
 
     primary = names.service_host(names.name)
     outputs: dict[str, Any] = {

@@ -49,7 +49,7 @@ class KubernetesApi:
         settings = client.Configuration()
         settings.retries = 2
         try:
-            if kubeconfig and not os.path.exists(os.path.expanduser(kubeconfig)):
+            if kubeconfig and ("\n" in kubeconfig or kubeconfig.lstrip().startswith("{")):
                 load.load_kube_config_from_dict(
                     yaml.safe_load(kubeconfig), context=context, client_configuration=settings
                 )

@@ -44,6 +44,7 @@ class Run(enum.Enum):
 
     STOPPED = "stopped"
     STARTING = "starting"
+    RECOVERING = "recovering"  # replays, not yet consistent
     STANDBY = "standby"
     PRIMARY = "primary"
     STOPPING = "stopping"

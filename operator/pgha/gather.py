@@ -46,7 +46,7 @@ FENCER_WITHIN = 2.0  # seconds in which the fencer answers
 _RUN = {
     ServerState.STOPPED: Run.STOPPED,
     ServerState.STARTING: Run.STARTING,
-    ServerState.RECOVERING: Run.STARTING,
+    ServerState.RECOVERING: Run.RECOVERING,
     ServerState.STANDBY: Run.STANDBY,
     ServerState.PRIMARY: Run.PRIMARY,
     ServerState.STOPPING: Run.STOPPING,
@@ -175,7 +175,7 @@ class Gatherer:
             m.primary_timeline = 0
         self._was = run
         receiving = False
-        if run is Run.STANDBY and m.attached_to is not None:
+        if run in (Run.STANDBY, Run.RECOVERING) and m.attached_to is not None:
             receiver = self.server.receiver()
             if receiver is not None and receiver.lsn is not None:
                 m.last_received_at, m.fruitless, receiving = now, 0, True
@@ -197,7 +197,7 @@ class Gatherer:
     def _ended(self) -> None:
         """PostgreSQL ended by itself: nobody here asked for it."""
         m = self.member
-        if self._was is Run.STARTING:
+        if self._was in (Run.STARTING, Run.RECOVERING):
             m.start_failures += 1
             m.retry_at = boottime() + min(30.0, 2.0 ** m.start_failures)
         self.log("postgres-ended", was=self._was.value, exit=self.server.exit())

@@ -27,7 +27,7 @@ class Jobs:
         log: Callable[..., None],
     ) -> None:
         self._work, self._wake, self._log = work, wake, log
-        self._thread: threading.Thread | None = None
+        self._running = False
         self._cancel = threading.Event()
         self._kind = ""
         self._failed: str | None = None
@@ -37,24 +37,23 @@ class Jobs:
         self.ended = False  # set when a job ended and its outcome was not looked at yet
 
     def start(self, kind: Kind, source: str | None) -> None:
-        if self._thread is not None and self._thread.is_alive():
+        if self._running:
             return
+        self._running = True
         if kind != self._kind:
             self._failures = 0
         self._kind, self._failed, self.progress = kind, None, None
         self._cancel = threading.Event()
-        self._thread = threading.Thread(
+        threading.Thread(
             target=self._run, args=(kind, source, self._cancel), name=kind, daemon=True
-        )
-        self._thread.start()
+        ).start()
 
     def cancel(self) -> None:
         self._cancel.set()
 
     def view(self) -> Job:
-        running = self._thread is not None and self._thread.is_alive()
         return Job(
-            self._kind, running, self._failed, self._failures,
+            self._kind, self._running, self._failed, self._failures,
             max(0.0, self._retry_at - boottime()),
         )
 
@@ -71,5 +70,5 @@ class Jobs:
         else:
             self._failures, self._failed = 0, None
             self._log("job-done", kind=kind, source=source, seconds=round(boottime() - began, 2))
-        self.ended = True
+        self.ended, self._running = True, False
         self._wake()

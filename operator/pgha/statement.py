@@ -103,14 +103,14 @@ class Statement:
             return a.pulse.flushed
         if m.data.data is not Data.READY:
             return None
-        receiver = a.server.receiver() if run is Run.STANDBY else None
+        receiver = a.server.receiver() if run in (Run.STANDBY, Run.RECOVERING) else None
         if receiver is not None and receiver.lsn is not None:
             timeline = m.data.timeline
             view = a.gatherer.lease()
             if m.attached_term == view.record.term:
                 timeline = max(timeline, view.record.timeline)
             return Position(timeline, receiver.lsn)
-        if run in (Run.STANDBY, Run.STARTING):
+        if run in (Run.STANDBY, Run.RECOVERING, Run.STARTING):
             return self._read_exact()
         return None
 

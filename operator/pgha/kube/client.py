@@ -101,7 +101,7 @@ class Api:
                 socket_options=_SOCKET_OPTIONS, **tls,
             )  # fmt: skip
 
-        self._pool, self._lease_pool, self._watch_pool = pool(2), pool(1), pool(4)
+        self._pool, self._lease_pool, self._watch_pool = pool(4), pool(2), pool(4)
 
     @classmethod
     def in_cluster(cls) -> Api:

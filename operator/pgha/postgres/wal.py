@@ -34,12 +34,25 @@ def end_of_record(start: LSN, total: int, segment_size: int, switch: bool = Fals
     return LSN((position + 7) // 8 * 8)
 
 
+def segment_name(timeline: int, number: int, segment_size: int) -> str:
+    """The file of the `number`th segment, as xlog_internal.h's XLogFileName makes it."""
+    per_id = 0x100000000 // segment_size
+    return f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
+
+
 def end_of_timeline(
     bin: Path, wal: Path, timeline: int, start: LSN, segment_size: int, timeout: float
 ) -> LSN | None:
     """The end of the last valid record at or after `start`; None where there is none."""
+    last = int(start) // segment_size
+    if not (wal / segment_name(timeline, last, segment_size)).exists():
+        return None
+    while (wal / segment_name(timeline, last + 1, segment_size)).exists():
+        last += 1
+    # With no end given, pg_waldump waits 5 s for a segment that is not there yet.
+    stop = LSN((last + 1) * segment_size)
     dump = subprocess.Popen(
-        [bin / "pg_waldump", "-p", wal, "-t", str(timeline), "-s", str(start)],
+        [bin / "pg_waldump", "-p", wal, "-t", str(timeline), "-s", str(start), "-e", str(stop)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )
     tail = subprocess.Popen(["tail", "-n", "1"], stdin=dump.stdout, stdout=subprocess.PIPE)

@@ -29,7 +29,7 @@ def ineligible(f: Facts) -> str | None:
         return "the data directory is of another cluster"
     if not r.votes(f.me, f.data.directory_id):
         return "this data directory was never seen caught up (it is not a voter)"
-    if f.run.run not in (Run.STANDBY, Run.STARTING, Run.STOPPED):
+    if f.run.run not in (Run.STANDBY, Run.STARTING, Run.RECOVERING, Run.STOPPED):
         return f"PostgreSQL is {f.run.run.value}"
     if f.run.start_failures >= 3:
         return "PostgreSQL does not start"

@@ -85,9 +85,10 @@ def _identify(f: Facts) -> Do | None:
         s.name for s in f.replication.senders
         if s.streaming and s.directory_id is None and s.name in f.declared
     ]
-    if not unknown or "peers" in f.pending:
+    if not unknown:
         return None
-    return Do([AskPeers()], ", ".join(unknown), look_again_in=0.5)
+    asking = "peers" in f.pending
+    return Do([] if asking else [AskPeers()], ", ".join(unknown), look_again_in=0.3)
 
 
 def _quorum(f: Facts) -> Do | None:

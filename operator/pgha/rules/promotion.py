@@ -29,6 +29,7 @@ from pgha.rules.rule import Do, Rule
 
 HEAR_WITHIN = 2.0  # seconds that an asynchronous promotion waits for voters that do not answer
 INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8)
+CONSISTENT_WITHIN = 60.0  # seconds that the holder's recovery may take while others are ready
 PROVE_CRASH_WITHIN = 0.5  # seconds to find a standby with every byte after PostgreSQL died
 
 
@@ -94,9 +95,23 @@ def _no_data(f: Facts) -> Do | None:
 
 
 def _starting(f: Facts) -> Do | None:
-    if not f.holds or f.promoted or f.run.run not in (Run.STARTING, Run.STOPPING):
+    if not f.holds or f.promoted or f.run.run not in (
+        Run.STARTING, Run.RECOVERING, Run.STOPPING
+    ):
         return None
+    assert f.tenure is not None
+    if f.run.run is Run.RECOVERING and f.tenure.since > CONSISTENT_WITHIN and _has_better(f):
+        return Do([ReleaseLease()], "recovery takes long, and another member is ready")
     return Do((), look_again_in=0.02)
+
+
+def _has_better(f: Facts) -> bool:
+    """Somebody who may take over is consistent already."""
+    return any(
+        p.name != f.me and p.age < 10.0 and p.healthy and p.run is Run.STANDBY
+        and f.record.votes(p.name, p.directory_id)
+        for p in f.peers.values()
+    )
 
 
 def _detach(f: Facts) -> Do | None:

@@ -20,6 +20,7 @@ from pgha.facts import Branch, Claim, Data, Facts, Run
 from pgha.rules.rule import Do, Rule
 
 PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
+FOLLOWING = (Run.STANDBY, Run.RECOVERING)  # it can be told whom to follow
 TRIES = 3  # rewinds or fruitless attachments before a directory is taken for useless
 
 
@@ -91,7 +92,7 @@ def _start(f: Facts) -> Do | None:
 
 
 def _attach(f: Facts) -> Do | None:
-    if f.holds or f.run.run not in (Run.STANDBY, Run.STARTING) or not f.holder_is_primary:
+    if f.holds or f.run.run not in FOLLOWING or not f.holder_is_primary:
         return None
     holder = f.lease.holder_pod
     if holder is None or holder == f.me or f.record.term < f.voted_term:
@@ -103,7 +104,7 @@ def _attach(f: Facts) -> Do | None:
 
 def _not_receiving(f: Facts) -> Do | None:
     """Attached in vain: stop, so that the exact end of WAL shows whether the history fits."""
-    if f.holds or f.run.run is not Run.STANDBY or f.run.receiving or not f.holder_is_primary:
+    if f.holds or f.run.run not in FOLLOWING or f.run.receiving or not f.holder_is_primary:
         return None
     if f.run.attached_term != f.record.term or f.run.attached_for < PATIENCE:
         return None
@@ -127,7 +128,7 @@ def _label(f: Facts) -> Do | None:
 
 def _detach_from_former(f: Facts) -> Do | None:
     """The holder changed: nothing more is acknowledged for the old one (amendment 2)."""
-    if f.holds or f.run.run is not Run.STANDBY or f.run.attached_to is None:
+    if f.holds or f.run.run not in FOLLOWING or f.run.attached_to is None:
         return None
     if f.voted_term > f.run.attached_term and f.promised <= 0:
         return Do([Detach(f.voted_term)])
