@@ -14,6 +14,7 @@ from pgha.lsn import LSN, Position
 from pgha.peers.client import PeerClient
 from pgha.peers.messages import MemberStatus, parse
 
+BREATH = 0.02  # seconds between the beginnings of two rounds
 STATUS_TIMEOUT = 1.0  # seconds for one round of questions
 _E = TypeVar("_E", bound=enum.Enum)
 CALM = 3.0  # seconds without a question after which curiosity is over
@@ -34,12 +35,15 @@ class Book:
         self._asking = threading.Lock()
         self._curious_since: float | None = None
         self._last_asked = float("-inf")
+        self._last_round = float("-inf")
 
     def ask(self) -> None:
         now = boottime()
         if self._curious_since is None or now - self._last_asked > CALM:
             self._curious_since = now
         self._last_asked = now
+        if now - self._last_round < BREATH:
+            return
         if self._asking.acquire(blocking=False):
             threading.Thread(target=self._round, name="ask-peers", daemon=True).start()
 
@@ -56,7 +60,7 @@ class Book:
 
     def _round(self) -> None:
         try:
-            sent = boottime()
+            sent = self._last_round = boottime()
             self._note(sent, self._own())
             answers = self._client.call_all(self._hosts(), "/status", None, STATUS_TIMEOUT)
             for answer in answers.values():

@@ -152,6 +152,8 @@ class Executor:
             self.sql.drop_slot(name)
         for member in action.create:
             self.sql.create_slot(slot_of(member))
+        if facts.tenure is not None:
+            self.member.slots_term = facts.tenure.term
         self.pulse.look_now()
 
     # -- the lease ------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ class RunView:
     timeline: int = 0
     rewindable_term: int = 0
     asked_checkpoint_term: int = 0
+    asked_slots_term: int = 0
 
 
 @dataclass(frozen=True)

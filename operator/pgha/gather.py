@@ -192,6 +192,7 @@ class Gatherer:
             timeline=m.primary_timeline,
             rewindable_term=m.rewindable_term,
             asked_checkpoint_term=m.checkpoint_term,
+            asked_slots_term=m.slots_term,
         )
 
     def _ended(self) -> None:

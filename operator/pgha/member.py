@@ -41,6 +41,7 @@ class Member:
     promoting: int = 0
     rewindable_term: int = 0
     checkpoint_term: int = 0
+    slots_term: int = 0
     primary_timeline: int = 0
     end_at: float = float("-inf")  # when the end of WAL was last tried to be read
 

@@ -76,9 +76,14 @@ class Pulse:
         return None
 
     def seen(self) -> Replication:
-
-
-        return replace(self.replication, age=boottime() - self._taken_at)
+        """The last look, with what the members have said of their directories since."""
+        known = self._senders
+        senders = tuple(
+            replace(s, directory_id=self.directory_of(s.name, known[s.name].since))
+            if s.streaming and s.directory_id is None and s.name in known else s
+            for s in self.replication.senders
+        )
+        return replace(self.replication, age=boottime() - self._taken_at, senders=senders)
 
     def run(self) -> None:
         """The pulse's thread."""

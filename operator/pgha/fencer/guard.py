@@ -178,18 +178,18 @@ class Guard:
             return False
 
     def _run(self) -> None:
+        pipe: socket.socket | None = None
+        waiting = select.poll()
         while not self._stopping:
             if self._pipe is None:
                 self._restart()
                 continue
-            waiting = select.poll()
-            waiting.register(self._wake, select.POLLIN)
-            waiting.register(self._pipe, select.POLLIN)
-            waiting.poll(self._patience())
-            try:
+            if self._pipe is not pipe:
+                pipe, waiting = self._pipe, select.poll()
+                waiting.register(self._wake, select.POLLIN)
+                waiting.register(pipe, select.POLLIN)
+            if any(fd == self._wake for fd, _ in waiting.poll(self._patience())):
                 os.eventfd_read(self._wake)
-            except BlockingIOError:
-                pass  # woken by the pipe or by time
             reports: list[float] = []
             with self._lock:
                 if not self._receive(reports):

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from pgha.http.listener import Listener
-from pgha.http.wire import BadRequest, Request, read_request, respond
+from pgha.http.wire import BadRequest, Request, linger, read_request, respond
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Probes:
         waiting.register(connection, select.POLLIN)
         first = connection.recv(4096, socket.MSG_PEEK) if waiting.poll(AT_ONCE_MS) else b""
         if first.endswith(b"\r\n\r\n") and not first.startswith(b"GET /metrics"):
-            self._handle(connection)
+            with connection:
+                self._handle(connection)
             return
         if not self._slots.acquire(blocking=False):
             connection.close()
@@ -65,21 +66,25 @@ class Probes:
 
     def _slow(self, connection: socket.socket) -> None:
         try:
-            self._handle(connection)
+            with connection:
+                if not self._handle(connection):
+                    linger(connection)
         finally:
             self._slots.release()
 
-    def _handle(self, connection: socket.socket) -> None:
-        with connection:
+    def _handle(self, connection: socket.socket) -> bool:
+        """False when the request was refused before all of it was read."""
+        try:
             try:
-                try:
-                    request = read_request(connection, REQUEST_SECONDS, 0)
-                    status, kind, body = self._answer(request)
-                    respond(connection, status, kind, body, request.method == "HEAD")
-                except BadRequest as error:
-                    respond(connection, error.status, TEXT, f"{error}\n".encode(), False)
-            except OSError as error:
-                log.debug("a probe's client went away (%s)", error)
+                request = read_request(connection, REQUEST_SECONDS, 0)
+                status, kind, body = self._answer(request)
+                respond(connection, status, kind, body, request.method == "HEAD")
+            except BadRequest as error:
+                respond(connection, error.status, TEXT, f"{error}\n".encode(), False)
+                return False
+        except OSError as error:
+            log.debug("a probe's client went away (%s)", error)
+        return True
 
     def _answer(self, request: Request) -> tuple[int, str, bytes]:
         if request.path == "/metrics":

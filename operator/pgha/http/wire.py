@@ -61,6 +61,23 @@ def respond(sock: socket.socket, status: int, content_type: str, body: bytes, he
     sock.sendall(start if head else start + body)
 
 
+def linger(sock: socket.socket, seconds: float = 0.5, most: int = 1024 * 1024) -> None:
+    """Take what a refused client still sends: closing at once would reset the connection, and
+    the client would lose the answer that says why."""
+    deadline = time.monotonic() + seconds
+    try:
+        sock.shutdown(socket.SHUT_WR)
+        while most > 0 and (left := deadline - time.monotonic()) > 0:
+            sock.settimeout(left)
+            # Not through TLS, if there is any: only the amount matters.
+            part = socket.socket.recv(sock, 65536)
+            if not part:
+                return
+            most -= len(part)
+    except OSError:
+        pass  # the client is gone or goes on for too long
+
+
 def _receive(sock: socket.socket, deadline: float, have: int) -> bytes:
     left = deadline - time.monotonic()
     if left <= 0:

@@ -19,7 +19,7 @@ from typing import Any
 from pgha.peers.tls import Contexts, TlsFiles
 
 CONNECT_SECONDS = 1.0
-MAX_ANSWER = 64 * 1024
+MAX_BODY = MAX_ANSWER = 64 * 1024
 
 
 class PeerUnreachable(Exception):
@@ -144,6 +144,8 @@ def _exchange(
     secured: ssl.SSLSocket, host: str, path: str, body: dict[str, Any] | None, deadline: float
 ) -> dict[str, Any]:
     data = b"" if body is None else json.dumps(body).encode()
+    if len(data) > MAX_BODY:
+        raise PeerUnreachable(f"{host}: {path} was not asked, {len(data)} bytes are too many")
     head = (
         f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: {host}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pgha.http.listener import Listener
-from pgha.http.wire import BadRequest, Request, read_request, respond
+from pgha.http.wire import BadRequest, Request, linger, read_request, respond
 from pgha.peers.tls import Contexts, TlsFiles
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,18 @@ class PeerServer:
             self._slots.release()
 
     def _handle(self, secured: ssl.SSLSocket) -> None:
+        whole = False
         try:
             request = read_request(secured, REQUEST_SECONDS, MAX_BODY)
+            whole = True
             status, answer = self._answer(request)
         except BadRequest as error:
             status, answer = error.status, {"error": str(error)}
         body = json.dumps(answer).encode()
         secured.settimeout(REQUEST_SECONDS)
         respond(secured, status, JSON, body, head=False)
+        if not whole:
+            linger(secured)
 
     def _answer(self, request: Request) -> tuple[int, dict[str, Any]]:
         handler = self._handlers.get(request.path)

@@ -39,6 +39,15 @@ def _checkpoint(f: Facts) -> Do | None:
     return Do([Checkpoint()])
 
 
+def _first_slots(f: Facts) -> Do | None:
+    """At once, since no standby can follow before its slot is here."""
+    if not _reigns(f) or f.tenure is None or not f.declared:
+        return None
+    if f.run.asked_slots_term == f.tenure.term:
+        return None
+    return Do([KeepSlots(f.others())])
+
+
 def _slots(f: Facts) -> Do | None:
     if not _reigns(f) or f.replication.age > 30 or not f.declared or "slots" in f.pending:
         return None
@@ -134,6 +143,7 @@ def _steady(f: Facts) -> Do | None:
 
 RULES = (
     Rule("move-labels", "The role labels follow the lease.", _labels),
+    Rule("first-slots", "The members get their replication slots here.", _first_slots),
     Rule("first-checkpoint", "A checkpoint lets members rewind from the new timeline.",
          _checkpoint),
     Rule("quorum-step", "The quorum moves one safe step towards what is declared.", _quorum),
