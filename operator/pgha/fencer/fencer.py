@@ -208,7 +208,7 @@ class Fencer:
                 self._pending = b""
             answers += [n for n in map(self._obey, lines) if n is not None]
         for number in answers:
-            self._say({"beat": number})
+            self._say(f'{{"beat": {number}}}')
 
     def _obey(self, line: bytes) -> int | None:
         """Take one message; None, hence no answer, if it is not understood."""
@@ -216,7 +216,8 @@ class Fencer:
             message = json.loads(line)
             deadline, number = message["deadline"], int(message["beat"])
             deadline = None if deadline is None else float(deadline)
-            self._timer.set(deadline)
+            if deadline != self._deadline:
+                self._timer.set(deadline)
         except (ValueError, KeyError, TypeError, OverflowError, struct.error):
             return None
         self._deadline = deadline
@@ -233,12 +234,12 @@ class Fencer:
             pause = min(0.05, pause * 2)
             self._victims.kill()
         if anybody or not self._shut:
-            self._say({"fenced": boottime()})
+            self._say(f'{{"fenced": {boottime()!r}}}')
         self._shut = True
 
-    def _say(self, message: dict[str, float]) -> None:
+    def _say(self, message: str) -> None:
         try:
-            os.write(self._fd, json.dumps(message).encode() + b"\n")
+            os.write(self._fd, message.encode() + b"\n")
         except OSError:
             pass  # nobody reads: the agent is stopped, full of unread answers, or gone
 

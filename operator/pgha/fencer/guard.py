@@ -1,7 +1,9 @@
 """The agent's side of the fencer. Owns its process, its heartbeat and what it has confirmed.
 
 Being allowed to write needs both: a deadline that the fencer has confirmed, and a recent answer of
-its (law, amendment 1). While nothing is to be fenced no heartbeat is sent and idle costs nothing.
+its (law, amendment 1). While nothing is to be fenced no heartbeat is sent and idle costs nothing;
+while armed, answers are read when somebody asks or with the next heartbeat, so that each costs one
+wake-up.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pgha.clock import boottime
 
 log = logging.getLogger(__name__)
 
-BEAT_SECONDS = 0.5
+BEAT_SECONDS = 1.0
 HUNG_SECONDS = 3.0  # an unanswered heartbeat that old: the fencer is replaced
 RESTART_SECONDS = 0.2
 
@@ -66,6 +68,8 @@ class Guard:
         self._unanswered: deque[_Beat] = deque()
         self._number = 0
         self._last_sent = float("-inf")
+        self._awaited = 0  # a heartbeat whose answer is wanted at once
+        self._reports: list[float] = []
         self._deadline: float | None = None
         self._stopping = False
         self.answered_at = float("-inf")
@@ -98,18 +102,25 @@ class Guard:
         with self._lock:
             self._deadline = deadline
             self._send()
+            self._awaited = self._number
         os.eventfd_write(self._wake, 1)
 
     def alive(self, within: float) -> bool:
         """A heartbeat sent in the last `within` seconds was answered."""
-        return self._clock() - self.answered_at <= within
+        with self._lock:
+            if self._pipe is not None:
+                self._receive()
+            if self._reports:
+                os.eventfd_write(self._wake, 1)
+            return self._clock() - self.answered_at <= within
 
     def ping(self, timeout: float) -> bool:
         """Send a heartbeat now and wait for its answer; so True also means "confirmed"."""
         with self._lock:
             if not self._send():
                 return False
-            number = self._number
+            number = self._awaited = self._number
+            os.eventfd_write(self._wake, 1)
             process = self._process
             return self._lock.wait_for(
                 lambda: process is not self._process
@@ -169,7 +180,8 @@ class Guard:
             return False
         self._number += 1
         beat = _Beat(self._number, self._clock(), self._deadline)
-        line = json.dumps({"deadline": beat.deadline, "beat": beat.number}).encode() + b"\n"
+        deadline = "null" if beat.deadline is None else repr(float(beat.deadline))
+        line = f'{{"deadline": {deadline}, "beat": {beat.number}}}\n'.encode()
         self._last_sent = beat.sent_at
         self._unanswered.append(beat)  # also when it cannot be sent: that is a missing answer
         try:
@@ -188,11 +200,11 @@ class Guard:
                 pipe, waiting = self._pipe, select.poll()
                 waiting.register(self._wake, select.POLLIN)
                 waiting.register(pipe, select.POLLIN)
+            waiting.modify(pipe, select.POLLIN if self._eager() else 0)  # its end shows anyway
             if any(fd == self._wake for fd, _ in waiting.poll(self._patience())):
                 os.eventfd_read(self._wake)
-            reports: list[float] = []
             with self._lock:
-                if not self._receive(reports):
+                if not self._receive():
                     if not self._stopping:
                         log.error("the fencer died: starting another")
                     self._discard(kill=True)
@@ -203,6 +215,7 @@ class Guard:
                     self._clock() - self._last_sent >= self._beat_every
                 ):
                     self._send()
+                reports, self._reports = self._reports, []
             for at in reports:
                 self._report(at)
 
@@ -217,13 +230,22 @@ class Guard:
         waiting.register(self._wake, select.POLLIN)
         waiting.poll(int(RESTART_SECONDS * 1000))
 
+    def _eager(self) -> bool:
+        """Whether to wake up for what the fencer says: an awaited answer, or a report."""
+        with self._lock:
+            awaited = bool(self._unanswered) and self._unanswered[0].number <= self._awaited
+            return awaited or self._deadline is None or self._clock() >= self._deadline
+
     def _patience(self) -> int | None:
         """Milliseconds until the next heartbeat; None when there is nothing to fence."""
         with self._lock:
-            if self._deadline is None and not self._unanswered:
-                return None
-            left = self._last_sent + self._beat_every - self._clock()
-        return max(10, int(left * 1000) + 1) if self._deadline is not None else 500
+            if self._deadline is None:
+                return 500 if self._unanswered else None
+            now = self._clock()
+            left = self._last_sent + self._beat_every - now
+            if now < self._deadline:
+                left = min(left, self._deadline - now)
+        return max(10, int(left * 1000) + 1)
 
     def _hung(self) -> bool:
         # The pipe was emptied just now, so that a pause of this process is not held against it.
@@ -231,7 +253,7 @@ class Guard:
             self._clock() - self._unanswered[0].sent_at > self._hung_after
         )
 
-    def _receive(self, reports: list[float]) -> bool:
+    def _receive(self) -> bool:
         """Take all answers; False when the fencer is gone."""
         data = b""
         assert self._pipe is not None
@@ -249,7 +271,7 @@ class Guard:
             message = json.loads(line)
             if "fenced" in message:
                 self.fenced_at = float(message["fenced"])
-                reports.append(self.fenced_at)
+                self._reports.append(self.fenced_at)
             if "beat" in message:
                 self._answered(int(message["beat"]))
         return True

@@ -109,6 +109,7 @@ def server(files: TlsFiles, slow: Slow) -> Iterator[PeerServer]:
 
     made = PeerServer(HOST, 0, files, {
         "/echo": lambda body: {"got": body}, "/refuse": refuse, "/fail": fail, "/slow": slow,
+        "/length": lambda body: {"length": len(body["a"])},
         "/large": lambda body: {"x": "y" * (80 * 1024)},
     }).start()  # fmt: skip
     yield made
@@ -145,7 +146,8 @@ def test_the_largest_body(client: PeerClient) -> None:
     assert len(json.dumps(body)) == MAX_BODY - 1
     with pytest.raises(PeerUnreachable, match="answered more than"):
         client.call(HOST, "/large", {})
-    with pytest.raises(PeerUnreachable, match="larger than"):
+    assert client.call(HOST, "/length", body) == {"length": MAX_BODY - 10}
+    with pytest.raises(PeerUnreachable, match="too many"):
         client.call(HOST, "/echo", {"a": "x" * MAX_BODY})
 
 
@@ -239,13 +241,14 @@ def test_a_member_of_another_cluster_of_the_same_ca(
         b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\n\r\n{",
         b"POST /echo HTTP/1.1\r\nContent-Length: 5000\r\n\r\n" + b"[" * 5000,
         b"GET /echo HTTP/1.1\r\nno colon\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n",
-        b"GET /echo HTTP/1.1\r\n" + b"a: b\r\n" * 5000,
+        b"GET /echo HTTP/1.1\r\n" + b"a: b\r\n" * 50000,
+        b"POST /echo HTTP/1.1\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300000,
     ],
 )  # fmt: skip
 def test_nonsense_is_answered(server: PeerServer, files: TlsFiles, data: bytes) -> None:
     answer = raw(server, files, data)
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.split(b" ")[1] in (b"400", b"405")
+    assert head.split(b" ")[1] in (b"400", b"405", b"413")
     assert "Traceback" not in body.decode() and json.loads(body)["error"]
 
 
