@@ -6,6 +6,8 @@ status` need them; `tests/unit/lab/test_versions.py` keeps the two equal.
 
 from __future__ import annotations
 
+from importlib import metadata
+
 KUBERNETES = "v1.34.4"
 ETCD = "v3.6.4"
 COREDNS = "v1.13.1"
@@ -14,6 +16,9 @@ COREDNS = "v1.13.1"
 PULUMI = "v3.250.0"
 # The last line of releases that carries the Python language host inside the sdk module.
 PULUMI_LANGUAGE_HOST_SDK = "v3.76.0"
+
+# The provider plugin has the version of the SDK that the programs use.
+PULUMI_KUBERNETES = metadata.version("pulumi-kubernetes")
 
 PAUSE_IMAGE = "docker.io/lab/pause:1"
 

@@ -1,0 +1,108 @@
+"""PULUMI_HOME of the lab: which Kubernetes provider the engine finds there. Owns the plugin folder.
+
+The official provider is used where it is installed already (in PULUMI_HOME or on PATH), where
+LAB_PROVIDER names its path, or where LAB_PROVIDER=official asks for the download; nothing is
+downloaded unasked. Otherwise the stand-in of `lab.provider` is put in its place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab import versions
+from lab.paths import REPOSITORY
+from lab.requirements import LabError
+
+PROGRAM = "pulumi-resource-kubernetes"
+MARK = "# the lab's stand-in provider"
+DOWNLOAD_SECONDS = 300.0
+
+
+def folder(home: Path) -> Path:
+    """Where the engine looks for the provider that the SDK asks for."""
+    return home / "plugins" / f"resource-kubernetes-v{versions.PULUMI_KUBERNETES}"
+
+
+def install(cache: Path) -> None:
+    """Put a provider in place. Idempotent; changes nothing that is right already."""
+    home = cache / "pulumi"
+    wanted = os.environ.get("LAB_PROVIDER", "")
+    plugin = folder(home) / PROGRAM
+    if wanted == "official":
+        _download(cache, home)
+    elif wanted and wanted != "stand-in":
+        _use(Path(wanted), plugin)
+    elif wanted == "stand-in" or not _official(plugin):
+        found = None if wanted else _on_path()
+        if found is not None:
+            _use(found, plugin)
+        else:
+            _stand_in(cache, plugin)
+
+
+def is_stand_in(cache: Path) -> bool:
+    plugin = folder(cache / "pulumi") / PROGRAM
+    return plugin.exists() and not _official(plugin)
+
+
+def _official(plugin: Path) -> bool:
+    try:
+        return MARK.encode() not in plugin.read_bytes()[:4096]
+    except OSError:
+        return False
+
+
+def _on_path() -> Path | None:
+    found = shutil.which(PROGRAM)
+    return Path(found) if found and _official(Path(found)) else None
+
+
+def _use(given: Path, plugin: Path) -> None:
+    if given.is_dir():
+        given = given / PROGRAM
+    if not os.access(given, os.X_OK):
+        raise LabError(
+            f"LAB_PROVIDER names {given}, which is no program: give the path of a "
+            f"{PROGRAM}, or `official`, or `stand-in`"
+        )
+    if plugin.is_symlink() and plugin.resolve() == given.resolve():
+        return
+    plugin.parent.mkdir(parents=True, exist_ok=True)
+    plugin.unlink(missing_ok=True)
+    plugin.symlink_to(given.resolve())
+
+
+def _stand_in(cache: Path, plugin: Path) -> None:
+    """A script that runs this checkout's `lab.provider` in the cache's virtual environment."""
+    text = (
+        "#!/bin/sh\n"
+        f"{MARK}\n"
+        f'PYTHONPATH="{REPOSITORY}" exec "{cache}/venv/bin/python" -m lab.provider "$@"\n'
+    )
+    if plugin.exists() and not plugin.is_symlink() and plugin.read_text() == text:
+        return
+    plugin.parent.mkdir(parents=True, exist_ok=True)
+    plugin.unlink(missing_ok=True)
+    plugin.write_text(text)
+    plugin.chmod(0o755)
+
+
+def _download(cache: Path, home: Path) -> None:
+    plugin = folder(home) / PROGRAM
+    if _official(plugin):
+        return
+    shutil.rmtree(plugin.parent, ignore_errors=True)
+    done = subprocess.run(
+        [str(cache / "bin" / "pulumi"), "plugin", "install", "resource", "kubernetes",
+         versions.PULUMI_KUBERNETES],
+        env={**os.environ, "PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS,
+    )
+    if done.returncode != 0:
+        raise LabError(
+            "LAB_PROVIDER=official: the official provider cannot be downloaded here "
+            f"({done.stderr.strip()[-200:]}): give its path, or leave LAB_PROVIDER unset"
+        )
