@@ -23,7 +23,7 @@ from lab.faults import Container, Faults
 from lab.layout import Layout, enter
 from lab.locking import locked
 from lab.network import Network
-from lab.node import Node, remove_shared_traces
+from lab.node import KUBELET_FOLDER, Node, remove_shared_traces
 from lab.paths import Cache, cache_from_environment
 from lab.processes import Daemons, in_network_namespaces, kill_all, wait_until
 from lab.requirements import check_machine, install_cluster_packages
@@ -44,9 +44,7 @@ class PartState:
 class Lab:
     """One lab; cheap to make, touches nothing until a verb is called."""
 
-    def __init__(
-        self, cache: Path | None = None, name: str | None = None, nodes: int = 3
-    ) -> None:
+    def __init__(self, cache: Path | None = None, name: str | None = None, nodes: int = 3) -> None:
         folder = Cache(cache or cache_from_environment())
         self.layout = Layout(folder, name or os.environ.get("LAB_NAME") or "lab", nodes)
         self._state_file = self.layout.run / "lab.json"
@@ -197,7 +195,11 @@ class Lab:
         self.layout.run.mkdir(parents=True, exist_ok=True)
         self.layout.pulumi_state.mkdir(parents=True, exist_ok=True)
         if not self._state_file.exists():
-            state = {"boot": BOOT_ID.read_text().strip(), "nodes": self.layout.nodes}
+            state = {
+                "boot": BOOT_ID.read_text().strip(),
+                "nodes": self.layout.nodes,
+                "kubelet_folder_is_ours": not KUBELET_FOLDER.exists(),
+            }
             self._state_file.write_text(json.dumps(state))
         self._step("network", self.network.up)
         self.faults.mend_all()
@@ -286,6 +288,8 @@ class Lab:
             node.remove_traces()
         self.network.down()
         remove_shared_traces(self.layout)
+        if self._state().get("kubelet_folder_is_ours"):
+            shutil.rmtree(KUBELET_FOLDER, ignore_errors=True)
         # What stacks say of a cluster that is gone would only make the next `pulumi up` fail.
         shutil.rmtree(self.layout.pulumi_state, ignore_errors=True)
         shutil.rmtree(self.layout.run)
@@ -313,5 +317,3 @@ def _own_line() -> set[int]:
 def say(text: str) -> None:
     """Progress goes to the error stream, so that output of verbs can be piped."""
     print(f"lab: {text}", file=sys.stderr, flush=True)
-
-

@@ -18,6 +18,8 @@ CNI_PLUGINS = "/usr/lib/cni"
 SHIM_SOCKETS = Path("/run/containerd/s")
 CNI_RESULTS = Path("/var/lib/cni/results")
 CONTAINER_LOGS = Path("/var/log/containers")
+# Where every kubelet of the machine keeps its device plugins' sockets; it cannot be moved.
+KUBELET_FOLDER = Path("/var/lib/kubelet")
 SOCKET_SECONDS = 20.0
 
 CONTAINERD = """\
@@ -102,6 +104,8 @@ class Node:
 
     def remove_traces(self) -> None:
         """Remove what the node's daemons left outside of the run folder."""
+        for sandbox in self.run.glob("state/io.containerd.grpc.v1.cri/sandboxes/*"):
+            (CNI_RESULTS / f"cni-loopback-{sandbox.name}-lo").unlink(missing_ok=True)
         for address in self.run.glob("state/*/*/*/address"):
             socket = Path(address.read_text().strip().removeprefix("unix://"))
             if socket.parent == SHIM_SOCKETS:
@@ -218,8 +222,11 @@ class Node:
 
 
 def remove_shared_traces(layout: Layout) -> None:
-    """Remove what CNI and kubelet left in folders that all nodes share."""
-    for result in CNI_RESULTS.glob(f"{layout.cni_network}-*"):
+    """Remove what CNI and kubelet left in folders that all labs of a machine share."""
+    ours = f"{layout.cni_network}-"
+    for result in CNI_RESULTS.glob(f"{ours}*-eth0"):
+        sandbox = result.name.removeprefix(ours).removesuffix("-eth0")
+        (CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
         result.unlink(missing_ok=True)
     for link in CONTAINER_LOGS.glob("*.log"):
         if link.is_symlink() and Path(link.readlink()).is_relative_to(layout.run):
