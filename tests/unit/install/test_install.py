@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,24 @@ def test_a_copy_that_was_cut_short_is_made_anew(tmp_path: Path, target: Path, st
     assert (target / "lib" / "deep" / "module.pyc").read_text() == "one"
     assert marks_of(target) == marks_of(source)
     assert not (target / ".incoming").exists()
+
+
+def test_a_copy_that_fails_halfway_does_not_pass_for_the_old_version(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(target, bundle(tmp_path / "old", "one"))
+    new = bundle(tmp_path / "new", "two")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copytree", fail)
+        with pytest.raises(OSError, match="disk full"):
+            install(target, new)
+    assert marks_of(target) is None
+    install(target, new)
+    assert (target / "lib" / "deep" / "module.pyc").read_text() == "two"
 
 
 def test_an_incomplete_folder_is_not_copied(tmp_path: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ def layer_with(folder: Path, name: str, text: str) -> Path:
     content = folder / f"{name}.txt"
     content.write_text(text)
     content.chmod(0o640)
+    if os.geteuid() == 0:
+        # Another user's file even when the tests run as root.
+        os.chown(content, 1234, 1234)
     layer = folder / f"{name}.layer"
     write_layer(layer, [(content, f"etc/{name}")])
     return layer
