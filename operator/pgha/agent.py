@@ -39,7 +39,7 @@ from pgha.owner import Ownership
 from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
-from pgha.postgres.directory import Directory
+from pgha.postgres.directory import Directory, DirectoryState
 from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
@@ -115,6 +115,8 @@ class Agent:
         self.ballot = Ballot(
             self.statement, self.directory, settings.times.lease_duration, self.wake
         )
+        if self.directory.state() is DirectoryState.EMPTY:
+            self.ballot.fresh_directory()
         self.pulse = Pulse(
             self.sql,
             is_primary=lambda: self._run_now() is Run.PRIMARY,
