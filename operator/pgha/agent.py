@@ -186,10 +186,10 @@ class Agent:
                 return PAUSE_AFTER_FAILURE
         nap = LONGEST_NAP if decision.look_again_in is None else decision.look_again_in
         if decision.actions and decision.look_again_in is None:
-            nap = 0.02
+            nap = 0.002
         if facts.tenure is not None:
             nap = min(nap, facts.tenure.left)
-        return max(0.01, nap)
+        return max(0.002, nap)
 
     def _note(self, facts: Facts, decision: Decision) -> None:
         """Tell people, and keep the record on the own disk (amendment 10)."""

@@ -151,7 +151,7 @@ class Gatherer:
 
     def _pending(self) -> frozenset[str]:
         busy = set()
-        if not self.errands.idle(0.0):
+        if self.errands.labelling:
             busy.add("labels")
         if self.book.asking:
             busy.add("peers")

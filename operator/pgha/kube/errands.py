@@ -88,6 +88,11 @@ class Errands:
             self._term = term
             self._retry_now("roles")
 
+    @property
+    def labelling(self) -> bool:
+        """Role labels are wished for and not written yet."""
+        return bool(self._wishes)
+
     def annotate_self(self, key: str, value: str | None) -> None:
         """Set an annotation of the own pod; None removes it."""
         with self._wake:
