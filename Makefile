@@ -1,4 +1,5 @@
-# Every target makes what it needs, in the cache folder and not in the checkout.
+# Every target makes what it needs in the cache folder. (Pulumi itself adds the stack's encryption
+# salt to the stack's file in the checkout when `up` makes the stack.)
 # PGHA_CACHE names the cache folder, LAB_NAME the cluster, KUBECONFIG a cluster of your own.
 
 export PGHA_CACHE ?= $(HOME)/.cache/pgha

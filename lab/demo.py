@@ -75,7 +75,7 @@ def run(lab: Lab) -> int:
     outputs = json.loads(
         target.run("pulumi", "stack", "output", "--stack", STACK, "--json", capture=True)
     )
-    print(_screen(target, outputs))
+    print(_screen(lab, target, outputs))
     return 0
 
 
@@ -93,7 +93,7 @@ def _target(lab: Lab) -> Target:
     own = own_kubeconfig(lab)
     if own is None:
         lab.up()
-        spoken = f"{sys.executable} -m lab shell -- "
+        spoken = f"{_chosen(lab)}{sys.executable} -m lab shell -- "
         return Target(lab.exec_prefix(), lab.env(), spoken)
     say(f"using the cluster of {own}")
     for program in ("kubectl", "pulumi"):
@@ -105,7 +105,16 @@ def _target(lab: Lab) -> Target:
     return Target([], {**os.environ, "KUBECONFIG": own}, "")
 
 
-def _screen(target: Target, outputs: dict[str, Any]) -> str:
+def _chosen(lab: Lab) -> str:
+    """The variables that a person must set again to reach this very lab."""
+    usual = {"PGHA_CACHE": str(Path.home() / ".cache" / "pgha"), "LAB_NAME": "lab"}
+    chosen = {"PGHA_CACHE": str(lab.layout.cache.root), "LAB_NAME": lab.layout.name}
+    return "".join(
+        f"{name}={shlex.quote(value)} " for name, value in chosen.items() if value != usual[name]
+    )
+
+
+def _screen(lab: Lab, target: Target, outputs: dict[str, Any]) -> str:
     """What runs, who is primary, and three commands to go on with."""
     name, namespace = str(outputs["name"]), str(outputs["namespace"])
     listed = target.run(
@@ -135,7 +144,7 @@ def _screen(target: Target, outputs: dict[str, Any]) -> str:
         "  kill the primary:  "
         + target.spoken
         + f"kubectl delete pod --namespace {namespace} {primary or name + '-0'}",
-        "  tear down:         make down",
+        f"  tear down:         {_chosen(lab) if target.prefix else ''}make down",
         "",
     ]
     return "\n".join(lines)
