@@ -13,7 +13,7 @@ IN_LAB := $(PYTHON) -m lab shell --
 
 .DEFAULT_GOAL := help
 .PHONY: help venv up down test check unit component simulation integration e2e chaos bench image \
-	lab-up lab-down lock
+	packages lab-up lab-down lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,20 +44,23 @@ component: venv ## the Pulumi program under mocks
 simulation: venv ## the decision code over a simulated world
 	$(PYTEST) -m simulation
 
-integration: lab-up ## adapters against real PostgreSQL, API server and kernel
+integration: packages lab-up ## adapters against real PostgreSQL, API server and kernel
 	$(IN_LAB) $(PYTEST) -m integration
 
-e2e: lab-up ## the real program on the real cluster
+e2e: packages lab-up ## the real program on the real cluster
 	$(IN_LAB) $(PYTEST) -m e2e
 
-chaos: lab-up ## faults against running clusters, long
+chaos: packages lab-up ## faults against running clusters, long
 	$(IN_LAB) $(PYTEST) -m chaos
 
-bench: lab-up ## measure outages and cost
+bench: packages lab-up ## measure outages and cost
 	$(IN_LAB) $(PYTHON) -m bench
 
 image: venv ## build the container images and load them into the lab if it runs
 	@$(PYTHON) -m lab images
+
+packages: venv ## install the Debian packages that the lab and the tests need
+	@$(PYTHON) -m lab packages
 
 lab-up: venv ## bring the cluster up, or repair it
 	@$(PYTHON) -m lab up

@@ -10,7 +10,8 @@ import sys
 
 from lab import demo
 from lab.cluster import Lab, say
-from lab.requirements import LabError
+from lab.requirements import LabError, install_packages
+from lab.versions import CLUSTER_PACKAGES, IMAGE_PACKAGES, TEST_PACKAGES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     verb("status", "say what runs and what does not; exit status 1 if something does not")
     verb("build", "build the tools and the images into the cache")
     verb("images", "build the images into the cache and load them into the running nodes")
+    verb("packages", "install the Debian packages that the lab, its images and the tests need")
     verb("kubeconfig", "print the path of the administrator's kubeconfig")
     demo_verb = verb("demo", "deploy the demo stack and say what to try")
     demo_verb.add_argument("--down", action="store_true", help="undo it")
@@ -81,6 +83,8 @@ def main(arguments: list[str]) -> int:
             lab.build()
         case "images":
             lab.load_images()
+        case "packages":
+            install_packages((*CLUSTER_PACKAGES, *IMAGE_PACKAGES, *TEST_PACKAGES))
         case "kubeconfig":
             print(lab.kubeconfig)
         case "demo":

@@ -71,6 +71,9 @@ class Lab:
             "VIRTUAL_ENV": str(cache.venv),
             "PGHA_CACHE": str(cache.root),
             "LAB_NAME": self.layout.name,
+            # As in a pod: NAME.NAMESPACE and NAME.NAMESPACE.svc are names of Services.
+            "LOCALDOMAIN": "svc.cluster.local cluster.local",
+            "RES_OPTIONS": "ndots:5",
             "PULUMI_HOME": str(cache.pulumi),
             "PULUMI_BACKEND_URL": f"file://{self.layout.pulumi_state}",
             "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", "lab"),

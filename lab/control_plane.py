@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from lab.layout import API_ADDRESS, API_PORT, POD_SUBNET, SERVICE_SUBNET, Layout, enter
+from lab.network import name_servers
 from lab.paths import REPOSITORY
 from lab.processes import Daemons, wait_until
 from lab.requirements import LabError
@@ -26,7 +27,7 @@ NAMES = (
 
 COREFILE = """\
 .:53 {{
-  bind {address}
+  bind {addresses}
   errors
   kubernetes cluster.local in-addr.arpa {{
     endpoint https://{address}:{port}
@@ -61,7 +62,12 @@ class ControlPlane:
         """Start one daemon unless it runs."""
         corefile = self._layout.run / "Corefile"
         corefile.write_text(
-            COREFILE.format(address=API_ADDRESS, port=API_PORT, pki=self._layout.pki)
+            COREFILE.format(
+                address=API_ADDRESS,
+                addresses=" ".join([API_ADDRESS, *name_servers()]),
+                port=API_PORT,
+                pki=self._layout.pki,
+            )
         )
         environment = {"PYTHONPATH": str(REPOSITORY)} if name == "storage" else None
         return self._daemons.start(name, self._command(name), self._layout.name, environment)

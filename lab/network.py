@@ -15,6 +15,7 @@ from lab.layout import API_ADDRESS, NETNS_FOLDER, SERVICE_SUBNET, Layout, enter
 from lab.requirements import LabError
 
 BRIDGE = "lab0"
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 def run(command: list[str]) -> str:
@@ -23,6 +24,17 @@ def run(command: list[str]) -> str:
     if answer.returncode != 0:
         raise LabError(f"`{' '.join(command)}` failed: {answer.stderr.strip()}")
     return answer.stdout
+
+
+def name_servers() -> list[str]:
+    """The IPv4 servers that programs of this machine ask for names; the C library's default."""
+    try:
+        lines = RESOLV_CONF.read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    words = [line.split() for line in lines]
+    named = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
+    return [server for server in named if ":" not in server] or ["127.0.0.1"]
 
 
 def namespace_inode(name: str) -> int | None:
@@ -83,6 +95,10 @@ class Network:
         run(["ip", "-n", lab, "link", "set", BRIDGE, "up"])
         # kube-proxy rewrites the destination, but first there must be a route at all.
         run(["ip", "-n", lab, "route", "replace", SERVICE_SUBNET, "dev", BRIDGE])
+        # CoreDNS takes the machine's name servers' addresses in here, so that a program which reads
+        # the machine's own resolv.conf finds the cluster's names without a mount of another one.
+        for server in name_servers():
+            run(["ip", "-n", lab, "address", "replace", f"{server}/32", "dev", "lo"])
         for number in layout.numbers:
             self._wire(number)
 

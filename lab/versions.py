@@ -31,6 +31,7 @@ CLUSTER_PACKAGES = (
     "iproute2",
     "iptables",
     "nftables",
+    "postgresql-client",
     "runc",
     "socat",
     "util-linux",

@@ -16,7 +16,7 @@ import pytest
 
 from lab import cgroups, images, mounts
 from lab.cluster import Lab
-from lab.layout import API_ADDRESS, API_PORT, NETNS_FOLDER
+from lab.layout import API_ADDRESS, API_PORT, API_SERVICE_ADDRESS, NETNS_FOLDER
 from lab.network import namespace_inode
 from lab.paths import cache_from_environment
 from lab.processes import Process, in_network_namespaces, kill_all, wait_until
@@ -130,6 +130,18 @@ def test_cut_only_the_api(lab: Lab) -> None:
     finally:
         lab.faults.mend_all()
     assert reachable(node, *api)
+
+
+def test_names_resolve_in_the_lab_as_in_a_pod(lab: Lab) -> None:
+    for name in ("kubernetes.default", "kubernetes.default.svc"):
+        asked = subprocess.run(
+            [*lab.exec_prefix(), "getent", "hosts", name],
+            env=lab.env(),
+            capture_output=True,
+            text=True,
+        )
+        assert asked.stdout.split()[:1] == [API_SERVICE_ADDRESS], asked
+    assert reachable(lab.exec_prefix(), API_SERVICE_ADDRESS, 443)
 
 
 def test_nothing_leaves_the_machine(lab: Lab) -> None:
