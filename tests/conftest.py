@@ -1,0 +1,55 @@
+"""Fixtures of all layers that need the lab. Owns the session's one lab, namespace and program.
+
+Nothing here runs for a layer that does not ask for it, and imports are made when needed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.cluster import Lab
+    from tests.support.kube import Kube
+    from tests.support.program import Program
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab, up and free of faults; this process is inside its network from here on."""
+    from lab.cluster import Lab
+    from tests.support.entering import enter_network
+
+    made = Lab()
+    made.up()
+    enter_network(made.layout.name)
+    yield made
+    made.mend()
+
+
+@pytest.fixture(scope="session")
+def kube(lab: Lab) -> Kube:
+    from tests.support.kube import Kube
+
+    return Kube(lab.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def program(lab: Lab, kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The Pulumi program in a folder of its own, with a backend that ends with the lab.
+
+    What an earlier run left behind is removed first.
+    """
+    from tests.support.namespaces import drop_all
+    from tests.support.program import Program
+
+    drop_all(kube)
+    backend: Path = lab.layout.run / "test-stacks"
+    shutil.rmtree(backend, ignore_errors=True)
+    yield Program(lab, tmp_path_factory.mktemp("program") / "pgha", backend)
+    drop_all(kube)
+    shutil.rmtree(backend, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""The Kubernetes API as a user with a kubeconfig sees it. Owns the connection, not its meaning.
+
+Plain JSON in and out: the typed models of the client library cost a second of CPU per list.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
+
+
+class KubeError(Exception):
+    """The API server's refusal, with its status code."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+
+
+class Kube:
+    """One kubeconfig. Every call has a deadline; 404 is None for `get`."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        from kubernetes import config  # 0.7 s: not for runs that need no cluster
+
+        self.kubeconfig = kubeconfig
+        load: Any = config  # it carries no types
+        self._client: Any = load.new_client_from_config(str(kubeconfig))
+
+    def request(
+        self, method: str, path: str, body: Any = None, content_type: str = JSON,
+        seconds: float = 10.0,
+    ) -> dict[str, Any]:  # fmt: skip
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            answer = self._client.call_api(
+                path, method, header_params={"Content-Type": content_type, "Accept": JSON},
+                body=body, auth_settings=["BearerToken"], _preload_content=False,
+                _return_http_data_only=True, _request_timeout=seconds,
+            )  # fmt: skip
+        except ApiException as error:
+            raise KubeError(error.status or 0, str(error.body or error.reason)) from error
+        return dict(json.loads(answer.data)) if answer.data else {}
+
+    def get(self, path: str, **query: str) -> dict[str, Any] | None:
+        try:
+            return self.request("GET", path + (f"?{urlencode(query)}" if query else ""))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, path: str, **query: str) -> list[dict[str, Any]]:
+        found = self.get(path, **query)
+        return list((found or {}).get("items") or [])
+
+    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self.request("POST", path, body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self.request("PATCH", path, body, MERGE)
+
+    def delete(self, path: str, grace: int | None = None) -> None:
+        """Ask for the deletion; an object that is not there is fine."""
+        options = {} if grace is None else {"gracePeriodSeconds": grace}
+        try:
+            self.request("DELETE", path, options)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+
+    # The few kinds that tests look at, by name.
+
+    @staticmethod
+    def path(namespace: str, resource: str, name: str = "") -> str:
+        """resource: `pods`, or with its group as `coordination.k8s.io/v1/leases`."""
+        group, _, kind = resource.rpartition("/")
+        base = f"/apis/{group}" if group else "/api/v1"
+        return f"{base}/namespaces/{namespace}/{kind}" + (f"/{name}" if name else "")
+
+
+LEASES = "coordination.k8s.io/v1/leases"
+STATEFUL_SETS = "apps/v1/statefulsets"
+SLICES = "discovery.k8s.io/v1/endpointslices"
+EVENTS = "events"
+CLAIMS = "persistentvolumeclaims"
