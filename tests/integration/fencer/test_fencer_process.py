@@ -166,6 +166,11 @@ def test_an_agent_that_is_stopped_is_fenced(agent: Agent) -> None:
     try:
         until(lambda: not agent.children(), "the child of the stopped agent is dead")
         until(lambda: _alive_below(pid) == [agent.fencer_pid()], "and so is everybody else")
+        # Whatever enters now, by an exec from outside say, is ended too: nobody beats any more.
+        rights = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+        enter = ["nsenter", *rights, f"--target={pid}", "--pid", "sleep", agent.tag]
+        with subprocess.Popen(enter) as entered:
+            assert entered.wait(20) != 0
     finally:
         os.kill(pid, signal.SIGCONT)
     assert agent.do("others") == []

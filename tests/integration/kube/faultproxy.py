@@ -18,14 +18,15 @@ from typing import Literal
 
 import urllib3
 
-Kind = Literal["status", "hang", "lose", "old", "event", "break"]
+Kind = Literal["status", "hang", "lose", "old", "event", "break", "trickle"]
 
 
 @dataclass
 class Fault:
     """status: answer `code` without asking the server. hang: never answer, never ask. lose: ask,
     then close without answering. old: ask a watch from resourceVersion 1. event: send `text` as
-    the first event of a watch. break: announce a body and close in the middle of it."""
+    the first event of a watch. break: announce a body and close in the middle of it. trickle: send
+    the body byte by byte, for a minute."""
 
     kind: Kind
     method: str = ".*"
@@ -140,7 +141,19 @@ class FaultProxy:
         if fault and fault.kind == "break":
             data = data[: len(data) // 2]
             request.close_connection = True
+        if fault and fault.kind == "trickle":
+            self._trickle(request, data)
+            return
         request.wfile.write(data)
+
+    def _trickle(self, request: BaseHTTPRequestHandler, data: bytes) -> None:
+        for byte in data:
+            try:
+                request.wfile.write(bytes([byte]))
+            except OSError:
+                break  # the client gave up, as it should
+            self.released.wait(60 / len(data))
+        request.close_connection = True
 
     def _refuse(self, request: BaseHTTPRequestHandler, fault: Fault) -> None:
         text = fault.text or f"fault {fault.code}"

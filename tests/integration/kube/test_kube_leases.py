@@ -154,6 +154,21 @@ def test_a_hanging_server_costs_the_timeout_and_no_more(
     assert leases.read(5).holder is None  # and the next call is not disturbed
 
 
+def test_an_answer_that_trickles_in_costs_the_timeout(
+    kube: ApiServer, proxy: FaultProxy
+) -> None:
+    declared(kube)
+    leases = through(proxy, kube)
+    lease = leases.read(5)
+    proxy.fault(Fault("trickle", "PUT"))
+    began = time.monotonic()
+    with pytest.raises(ApiUnreachable) as caught:
+        leases.write(taken(lease), 0.5)
+    assert caught.value.ambiguous
+    assert time.monotonic() - began < 20
+    assert leases.read(5).holder == "db-0"
+
+
 @pytest.mark.parametrize(
     ("code", "ambiguous"), [(409, False), (429, False), (500, True), (504, True)]
 )

@@ -101,6 +101,9 @@ def test_a_dropped_watch_resumes_where_it_was(
     kube: ApiServer, watch: Watch, seen: Seen, proxy: FaultProxy
 ) -> None:
     up(watch, seen)
+    kube.pod("db-1")
+    seen.until(lambda: "db-1" in seen.objects, "an event")
+    version = seen.objects["db-1"]["metadata"]["resourceVersion"]
     before = proxy.count("GET", "watch=true")
     proxy.fault(Fault("status", "GET", "watch=true", code=500))
     assert proxy.drop_watches() == 1
@@ -108,6 +111,7 @@ def test_a_dropped_watch_resumes_where_it_was(
     seen.until(lambda: "db-0" in seen.objects, "the pod made during the gap")
     assert watch.lists == 1  # resumed by resourceVersion
     assert proxy.count("GET", "watch=true") >= before + 2
+    assert proxy.count("GET", f"watch=true.*resourceVersion={version}&") >= 2
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])

@@ -88,12 +88,14 @@ def test_a_fencer_that_cannot_start_is_an_error() -> None:
 def test_the_answer_dates_from_the_question() -> None:
     """A heartbeat that waited in the pipe proves life at its sending or later, not only now."""
     now = 100.0
+    late = ECHO.replace("        os.write", "        os.read(0, 1); os.write")
     made = Guard(
-        [sys.executable, "-I", "-S", "-c", ECHO], namespace=False, clock=lambda: now
-    ).start()
+        [sys.executable, "-I", "-S", "-c", late], namespace=False, clock=lambda: now,
+        hung_after=1000,
+    ).start()  # fmt: skip
     try:
-        assert made.ping(20) and made.answered_at == 100.0
-        now = 103.0
+        now = 103.0  # the heartbeat of the start is under way
+        until(lambda: made.answered_at == 100.0, "it is answered")
         assert not made.alive(2.0) and made.alive(3.0)
     finally:
         made.stop()

@@ -80,8 +80,8 @@ def test_other_paths_are_not_there(probes: Probes) -> None:
 def test_slow_clients_delay_nobody(probes: Probes) -> None:
     slow = [socket.create_connection(("127.0.0.1", probes.port)) for _ in range(3 * MAX_THREADS)]
     try:
-        for each in slow:
-            each.sendall(b"GET /readyz HT")
+        for each in slow[::2]:
+            each.sendall(b"GET /readyz HT")  # and the others say nothing at all
         for _ in range(5):
             assert get(probes, "/readyz")[0] == 200
     finally:

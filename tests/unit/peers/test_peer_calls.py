@@ -262,7 +262,7 @@ def test_it_serves_on_after_a_flood(
         each.start()
     for _ in threads:
         assert slow.entered.acquire(timeout=20)
-    with pytest.raises(PeerUnreachable):
+    with pytest.raises(PeerUnreachable, match="/echo failed"):
         client.call(HOST, "/echo", {})  # all threads are taken: turned away, not queued
     slow.release.set()
     for each in threads:
