@@ -303,15 +303,17 @@ def test_as_the_user_of_the_container() -> None:
     (folder / "operator/pgha/__init__.py").touch()
     drop = ["setpriv", "--reuid=999", "--regid=999", "--clear-groups", "--bounding-set=-all",
             "--no-new-privs"]  # fmt: skip
-    agent = Agent([*_namespace(), *drop], _python_for_all(drop), str(folder))
     try:
-        agent.do("child", agent.tag)
-        agent.do("chain")
-        agent.do("allow", 0.3)
-        until(lambda: agent.state["fenced_at"] is not None, "the fencer reports")
-        assert agent.do("others") == [] and agent.children() == []
+        agent = Agent([*_namespace(), *drop], _python_for_all(drop), str(folder))
+        try:
+            agent.do("child", agent.tag)
+            agent.do("chain")
+            agent.do("allow", 0.3)
+            until(lambda: agent.state["fenced_at"] is not None, "the fencer reports")
+            assert agent.do("others") == [] and agent.children() == []
+        finally:
+            agent.end()
     finally:
-        agent.end()
         shutil.rmtree(folder)
 
 
