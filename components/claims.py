@@ -4,8 +4,8 @@ The StatefulSet makes the claims, and its template is immutable: changing it wou
 StatefulSet. So the template stays as it was when the stack came up, and once the configured size
 differs from what stands, each member's claim is set by a server-side apply patch: an existing
 claim grows, the claim of a member that a later scale-up brings is made in the right size before
-its pod. Patches are never undone (`retain_on_delete`); claims end by the StatefulSet's own
-retention policy.
+its pod. Those patches are never undone (`retain_on_delete`); claims end by the StatefulSet's own
+retention policy, to which the claims that a scale-down left behind are subjected as well.
 """
 
 from __future__ import annotations
@@ -60,6 +60,54 @@ def has_outgrown(config: ClusterConfig, standing: Standing) -> bool:
     )
 
 
+def declare_ownership(parent: pulumi.Resource, context: Context) -> list[pulumi.Resource]:
+    """With Delete and WipeOut: the StatefulSet becomes the owner of former members' claims.
+
+    Its retention policy looks only at the claims of pods that are there. The StatefulSet depends
+    on these patches, so that on destroy it goes first and takes the claims with it; after a
+    change to Halt they are undone, and the claims stay.
+    """
+    config, standing = context.config, context.standing
+    if config.keeps_claims or not config.durable or not standing.former_claims:
+        return []
+    if standing.uid is None:
+        pulumi.log.warn(
+            f"deletionPolicy is {config.deletion_policy}, and former members left the claims "
+            f"{', '.join(standing.former_claims)}: run `pulumi up` once more before "
+            "`pulumi destroy`, or they stay.",
+            parent,
+        )
+        return []
+    owner: Any = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "name": context.names.name,
+        "uid": standing.uid,
+        "blockOwnerDeletion": True,
+    }
+    return [
+        kubernetes.core.v1.PersistentVolumeClaimPatch(
+            f"{claim}-owner",
+            metadata={
+                "name": claim,
+                "namespace": context.names.namespace,
+                "annotations": _patch_annotations("pgha-claim-owner"),
+                "owner_references": [owner],
+            },
+            opts=pulumi.ResourceOptions(parent=parent),
+        )
+        for claim in standing.former_claims
+    ]
+
+
+def _patch_annotations(field_manager: str) -> dict[str, str]:
+    return {
+        "pulumi.com/patchForce": "true",
+        "pulumi.com/patchFieldManager": field_manager,
+        "pulumi.com/skipAwait": "true",
+    }
+
+
 def declare_growth(parent: pulumi.Resource, context: Context) -> list[pulumi.Resource]:
     """The patches of all members' claims, or none while the template's size is the config's."""
     config, names = context.config, context.names
@@ -75,9 +123,7 @@ def declare_growth(parent: pulumi.Resource, context: Context) -> list[pulumi.Res
                 "labels": names.selector,
                 "annotations": {
                     SIZE_SET: context.standing.stack,
-                    "pulumi.com/patchForce": "true",
-                    "pulumi.com/patchFieldManager": "pgha-claims",
-                    "pulumi.com/skipAwait": "true",
+                    **_patch_annotations("pgha-claims"),
                 },
             },
             spec=spec,

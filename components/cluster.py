@@ -51,9 +51,9 @@ class PostgresCluster(pulumi.ComponentResource):
             after=[*credentials.objects, *election.objects],
             opts=inside,
         )
-        Services(name, context, inside)
-        Monitoring(name, context, inside)
-        NetworkPolicy(name, context, inside)
+        monitoring = Monitoring(name, context, inside)
+        policy = NetworkPolicy(name, context, inside)
+        Services(name, context, after=[*monitoring.objects, *policy.objects], opts=inside)
         self.outputs = cluster_outputs(
             config, context.names, credentials.user, credentials.password, credentials.auth_secret
         )

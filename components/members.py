@@ -13,7 +13,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.claims import claim_spec, declare_growth, retention_policy
+from components.claims import claim_spec, declare_growth, declare_ownership, retention_policy
 from components.context import Context
 from components.pods import pod_template
 from components.services import declare_headless
@@ -47,7 +47,7 @@ class Members(pulumi.ComponentResource):
             opts=context.options(self, protected=False),
         )
         headless = declare_headless(self, context)
-        claims = declare_growth(self, context)
+        claims = declare_growth(self, context) + declare_ownership(self, context)
         controller = config.pod_template.controller
         spec: Any = {
             "replicas": config.replicas,

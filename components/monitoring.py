@@ -16,9 +16,12 @@ from components.context import Context
 class Monitoring(pulumi.ComponentResource):
     """PodMonitor NAME, where the cluster knows that kind."""
 
+    objects: list[pulumi.Resource]
+
     def __init__(self, name: str, context: Context, opts: pulumi.ResourceOptions) -> None:
         super().__init__("pgha:index:Monitoring", name, None, opts)
         names = context.names
+        self.objects = []
         wanted = context.config.monitor == OPERATOR
         declared = wanted and context.standing.pod_monitor_crd
         if wanted and not declared:
@@ -29,7 +32,7 @@ class Monitoring(pulumi.ComponentResource):
                 self,
             )
         if declared:
-            kubernetes.apiextensions.CustomResource(
+            monitor = kubernetes.apiextensions.CustomResource(
                 names.name,
                 api_version="monitoring.coreos.com/v1",
                 kind="PodMonitor",
@@ -45,4 +48,5 @@ class Monitoring(pulumi.ComponentResource):
                 },
                 opts=context.options(self, protected=False),
             )
+            self.objects.append(monitor)
         self.register_outputs({"podMonitor": names.name if declared else None})

@@ -50,12 +50,15 @@ def policy_spec(names: Names) -> dict[str, Any]:
 class NetworkPolicy(pulumi.ComponentResource):
     """NetworkPolicy NAME, if the config asks for it."""
 
+    objects: list[pulumi.Resource]
+
     def __init__(self, name: str, context: Context, opts: pulumi.ResourceOptions) -> None:
         super().__init__("pgha:index:NetworkPolicy", name, None, opts)
         names = context.names
+        self.objects = []
         if context.config.network_policy:
             spec: Any = policy_spec(names)
-            kubernetes.networking.v1.NetworkPolicy(
+            policy = kubernetes.networking.v1.NetworkPolicy(
                 names.name,
                 metadata={
                     "name": names.name,
@@ -66,4 +69,5 @@ class NetworkPolicy(pulumi.ComponentResource):
                 spec=spec,
                 opts=context.options(self, protected=False),
             )
+            self.objects.append(policy)
         self.register_outputs({})

@@ -29,6 +29,7 @@ def declare_service(
     labels: dict[str, str],
     spec: dict[str, Any],
     protected: bool = True,
+    after: list[pulumi.Resource] | None = None,
 ) -> kubernetes.core.v1.Service:
     """A Service of the cluster that no deployment waits for."""
     body: Any = spec
@@ -41,19 +42,39 @@ def declare_service(
             "annotations": {**context.annotations, **SKIP_AWAIT},
         },
         spec=body,
-        opts=context.options(parent, protected),
+        opts=context.options(parent, protected, after),
     )
 
 
 class Services(pulumi.ComponentResource):
     """NAME (primary), NAME-replicas (every member), and with Hot NAME-standby (replicas)."""
 
-    def __init__(self, name: str, context: Context, opts: pulumi.ResourceOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        context: Context,
+        after: list[pulumi.Resource],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """`after`: what no later `up` may find protected; see below."""
         super().__init__("pgha:index:Services", name, None, opts)
         names = context.names
         ports = {"type": "ClusterIP", "ports": [service_port("postgres", POSTGRES_PORT)]}
+        optional = [*after]
+        if context.config.hot:
+            standby = declare_service(
+                self,
+                context,
+                names.standby_service,
+                names.extension_labels,
+                {**ports, "selector": {**names.selector, ROLE: "replica"}},
+                protected=False,
+            )
+            optional.append(standby)
         # The role label alone decides where writes go. If readiness counted too, its flip would be
         # a second change of the endpoints, and kube-proxy syncs at most once a second.
+        # It comes after the objects that another config takes away again, which are therefore not
+        # protected by DoNotTerminate: a refused destroy stops here, before it reaches them.
         declare_service(
             self,
             context,
@@ -64,6 +85,7 @@ class Services(pulumi.ComponentResource):
                 "selector": {**names.selector, ROLE: "primary"},
                 "publishNotReadyAddresses": True,
             },
+            after=optional,
         )
         declare_service(
             self,
@@ -72,15 +94,6 @@ class Services(pulumi.ComponentResource):
             names.labels,
             {**ports, "selector": names.selector},
         )
-        if context.config.hot:
-            declare_service(
-                self,
-                context,
-                names.standby_service,
-                names.extension_labels,
-                {**ports, "selector": {**names.selector, ROLE: "replica"}},
-                protected=False,
-            )
         self.register_outputs({"primary": names.name, "replicas": names.replicas_service})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,16 +56,27 @@ class LiveClaim:
 
 @dataclass(frozen=True)
 class Standing:
-    """Live objects under the names of this cluster; empty where nothing stands."""
+    """Live objects under the names of this cluster; empty where nothing stands.
+
+    `claims` are those of the declared members, `former_claims` the names of those that earlier
+    and more members left behind.
+    """
 
     stack: str
     secrets: Mapping[str, LiveSecret] = field(default_factory=dict)
     claims: Mapping[str, LiveClaim] = field(default_factory=dict)
+    former_claims: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = None
     stateful_set: Mapping[str, Any] | None = None
     other_clusters: tuple[tuple[str, str], ...] = ()
     pod_monitor_crd: bool = False
     reached: bool = True
+
+    @property
+    def uid(self) -> str | None:
+        """UID of the live StatefulSet."""
+        uid = (self.stateful_set or {}).get("metadata", {}).get("uid")
+        return None if uid is None else str(uid)
 
     @property
     def claim_template(self) -> Mapping[str, Any] | None:
@@ -94,20 +106,28 @@ def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
             for name in wanted
             if (found := api.get(f"{core}/secrets/{name}")) is not None
         }
-        claims = [
-            found
-            for ordinal in range(config.replicas)
-            if (found := api.get(f"{core}/persistentvolumeclaims/{names.claim(ordinal)}"))
-        ]
+        listed = api.get(f"{core}/persistentvolumeclaims") or {}
         config_map = api.get(f"{core}/configmaps/{names.config_map}")
     except Forbidden as error:
         raise Refused(f"Reading what stands in the namespace was refused: {error}.") from error
     if stateful_set is None:
         _require_rights(api, names)
+    claims = [c for c in listed.get("items", []) if _ordinal(names, c["metadata"]["name"]) >= 0]
     return Standing(
         stack=stack,
         secrets=secrets,
-        claims={claim.name: claim for claim in (_claim(api, found) for found in claims)},
+        claims={
+            claim.name: claim
+            for claim in (_claim(api, found) for found in claims)
+            if _ordinal(names, claim.name) < config.replicas
+        },
+        former_claims=tuple(
+            sorted(
+                str(found["metadata"]["name"])
+                for found in claims
+                if _ordinal(names, found["metadata"]["name"]) >= config.replicas
+            )
+        ),
         settings=_settings(config_map),
         stateful_set=stateful_set,
         other_clusters=_other_clusters(api, names, stack),
@@ -159,6 +179,12 @@ def _claim(api: Api, found: Mapping[str, Any]) -> LiveClaim:
         size_set=SIZE_SET in _annotations(found),
         expandable=_is_expandable(api, storage_class),
     )
+
+
+def _ordinal(names: Names, claim: str) -> int:
+    """The ordinal of the member whose claim this is, -1 if it is no claim of this cluster."""
+    match = re.fullmatch(rf"data-{re.escape(names.name)}-(\d+)", claim, re.ASCII)
+    return int(match[1]) if match else -1
 
 
 def _is_expandable(api: Api, storage_class: str) -> bool:

@@ -34,7 +34,10 @@ def live(owner: str | None = STACK, claims: bool = True) -> dict[str, Any]:
         },
     }
     return {
-        "metadata": {"annotations": {"pgha.dev/stack": owner} if owner else {}},
+        "metadata": {
+            "uid": "u-1",
+            "annotations": {"pgha.dev/stack": owner} if owner else {},
+        },
         "spec": {
             "selector": {"matchLabels": {"app.kubernetes.io/name": SEED["appName"]}},
             **({"volumeClaimTemplates": [template]} if claims else {}),
@@ -204,3 +207,25 @@ def test_growth_stays_declared_after_it_was_done() -> None:
 def test_without_growth_no_claim_is_touched() -> None:
     for standing in (UP, HALTED, Standing(STACK)):
         assert declare(standing).names("PersistentVolumeClaimPatch") == set()
+
+
+def test_claims_of_former_members_end_with_the_cluster() -> None:
+    """A scale-down keeps claims, which the StatefulSet's retention policy then forgets."""
+    left = replace(UP, former_claims=(f"data-{NAME}-3",))
+    for policy in ("Delete", "WipeOut"):
+        run = declare(left, deletionPolicy=policy)
+        (patch,) = [r for r in run.resources if r.kind == "PersistentVolumeClaimPatch"]
+        assert patch.inputs["metadata"]["name"] == f"data-{NAME}-3"
+        (owner,) = patch.inputs["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("StatefulSet", NAME, "u-1")
+        assert not patch.request.retainOnDelete, "Halt must be able to undo it"
+        members = run.one("StatefulSet", NAME).request.dependencies
+        assert [u for u in members if u.endswith(f"::data-{NAME}-3-owner")], "or it went first"
+    assert declare(left).names("PersistentVolumeClaimPatch") == set()
+
+
+def test_claims_of_former_members_need_a_standing_cluster() -> None:
+    left = replace(HALTED, former_claims=(f"data-{NAME}-3",))
+    run = declare(left, deletionPolicy="WipeOut")
+    assert run.names("PersistentVolumeClaimPatch") == set()
+    assert [w for w in run.warnings if f"data-{NAME}-3" in w and "once more" in w]

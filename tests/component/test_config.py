@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +164,11 @@ def test_stack_file_is_valid_and_typed(stack: str) -> None:
 
 
 def test_the_seeds_stacks_differ_in_name_and_mode_alone() -> None:
-    def values(stack: str) -> dict[str, Any]:
-        read = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
-        return dict(read["config"])
+    def read(stack: str) -> ClusterConfig:
+        config = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())["config"]
+        return cluster_config({k.removeprefix("pgha:"): v for k, v in config.items()}, stack)
 
-    warm, hot = values("ha-mssqlserver"), values("hot-mssqlserver")
-    assert {key for key in warm if warm[key] != hot[key]} == {"pgha:name", "pgha:standbyMode"}
-    assert warm["pgha:appName"] == SEED["appName"]
-    assert (warm["pgha:version"], warm["pgha:namespace"]) == ("13.13", "demo")
+    warm, hot = read("ha-mssqlserver"), read("hot-mssqlserver")
+    assert replace(warm, name=hot.name, standby_mode="Hot") == hot
+    assert (warm.standby_mode, warm.app_name) == ("Warm", SEED["appName"])
+    assert (warm.version, warm.namespace, warm.username) == ("13.13", "demo", "mssqlserver")

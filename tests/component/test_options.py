@@ -195,3 +195,20 @@ def test_pod_monitor_is_left_out_with_a_warning() -> None:
     run = declare(Standing(STACK), monitor="prometheus.io/operator")
     assert run.names("PodMonitor") == set()
     assert [w for w in run.warnings if "PodMonitor is left out" in w]
+
+
+def test_refused_destroy_takes_nothing_away() -> None:
+    """Objects that a later config may take away are not protected, so something protected has
+    to go before them."""
+    run = declare(
+        Standing(STACK, pod_monitor_crd=True),
+        deletionPolicy="DoNotTerminate",
+        standbyMode="Hot",
+        networkPolicy=True,
+        monitor="prometheus.io/operator",
+    )
+    guarded = {urn for r in run.resources if r.request.protect for urn in r.request.dependencies}
+    loose = [r for r in run.resources if r.type.startswith("kubernetes:") and not r.request.protect]
+    assert {r.kind for r in loose} == {"Service", "NetworkPolicy", "PodMonitor", "ConfigMap"}
+    for made in loose:
+        assert [u for u in guarded if u.endswith(f"{made.type}::{made.name}")], made.type

@@ -47,11 +47,6 @@ def read(objects: Mapping[str, Any], **api: Any) -> Standing:
     return read_standing(live, cluster_config(SEED, "test"), STACK)
 
 
-def named(name: str, **annotations: str) -> dict[str, Any]:
-    marks = {key.replace("_", "."): value for key, value in annotations.items()}
-    return {"name": name, "namespace": "demo", "annotations": marks}
-
-
 def test_nothing_stands() -> None:
     assert read({}) == Standing(STACK)
 
@@ -86,20 +81,25 @@ def test_refused_read_is_one_sentence() -> None:
 
 
 def test_secrets_claims_and_settings_are_read() -> None:
-    claim = {
-        "metadata": named("data-ha-mssqlserver-1"),
-        "spec": {
-            "storageClassName": "standard",
-            "resources": {"requests": {"storage": "1Gi"}},
-        },
-    }
+    def claim(ordinal: int) -> dict[str, Any]:
+        return {
+            "metadata": {"name": f"data-ha-mssqlserver-{ordinal}"},
+            "spec": {
+                "storageClassName": "standard",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        }
+
+    other_claim = {"metadata": {"name": "data-ha-mssqlserver-x-1"}, "spec": {}}
     standing = read(
         {
             f"{NAMESPACE}/secrets/ha-mssqlserver-auth": {
                 "metadata": {"annotations": {"pgha.dev/stack": STACK}},
                 "data": {"POSTGRES_USER": base64.b64encode(b"me").decode()},
             },
-            f"{NAMESPACE}/persistentvolumeclaims/data-ha-mssqlserver-1": claim,
+            f"{NAMESPACE}/persistentvolumeclaims": {
+                "items": [claim(1), claim(3), claim(4), other_claim]
+            },
             "/apis/storage.k8s.io/v1/storageclasses/standard": {"allowVolumeExpansion": True},
             f"{NAMESPACE}/configmaps/ha-mssqlserver-config": {
                 "data": {"settings.json": json.dumps({"version": "13.13"})}
@@ -109,7 +109,9 @@ def test_secrets_claims_and_settings_are_read() -> None:
     )
     secret = standing.secrets["ha-mssqlserver-auth"]
     assert (secret.values, secret.stack) == ({"POSTGRES_USER": "me"}, STACK)
-    made = standing.claims["data-ha-mssqlserver-1"]
+    assert standing.former_claims == ("data-ha-mssqlserver-3", "data-ha-mssqlserver-4")
+    (made,) = standing.claims.values()
+    assert made.name == "data-ha-mssqlserver-1"
     assert (made.requested, made.storage_class, made.expandable) == ("1Gi", "standard", True)
     assert standing.settings == {"version": "13.13"}
     assert standing.pod_monitor_crd
