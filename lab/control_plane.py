@@ -13,6 +13,8 @@ from lab.requirements import LabError
 
 ETCD = "http://127.0.0.1:2379"
 READY_SECONDS = 60.0
+# An API server waits a minute for its clients' watches to end by themselves: not here.
+STOP_SECONDS = 3.0
 # The order of starting. The reverse is the order of stopping: an API server that lost its etcd
 # hangs a minute on shutdown.
 NAMES = (
@@ -76,7 +78,7 @@ class ControlPlane:
         """End one daemon if it runs."""
         if name not in NAMES:
             raise LabError(f"The control plane has no {name!r}: it has {', '.join(NAMES)}.")
-        return self._daemons.stop(name)
+        return self._daemons.stop(name, STOP_SECONDS)
 
     def ready(self) -> bool:
         """Whether the API server says that it is ready."""
