@@ -135,7 +135,8 @@ class Agent:
         self.executor = Executor(
             settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,
             self.ballot, self.book, self.poll, self.jobs, self.pulse, self.errands,
-            password=self.copies.replication_password, log=self.log, end=self._finish,
+            password=self.copies.replication_password, log=self.log,
+            apply_roles=self.copies.apply_roles, end=self._finish,
         )
         self.peer_server = PeerServer("", PEER_PORT, tls, {
             "/status": lambda body: self.statement.status(),

@@ -48,17 +48,24 @@ class Copies:
             raise copying.CopyFailed("initialization was given up: the lease was lost")
         self._server.start_private(self.conf())
         try:
-            self._sql.setup_roles(
-                (self._auth / "POSTGRES_USER").read_text().strip(),
-                (self._auth / "POSTGRES_PASSWORD").read_text().strip(),
-                self.replication_password(), s.database,
-            )
+            self.apply_roles()
         finally:
             self._server.stop("fast", 20.0)
         if cancelled():
             raise copying.CopyFailed("initialization was given up: the lease was lost")
         d.new_id()
         d.initialized()
+
+    def apply_roles(self) -> None:
+        """The roles and passwords of the Secrets, on a server that accepts writes. Repeatable.
+
+        It runs after each promotion, so a password that was changed in the Secret takes effect.
+        """
+        self._sql.setup_roles(
+            (self._auth / "POSTGRES_USER").read_text().strip(),
+            (self._auth / "POSTGRES_PASSWORD").read_text().strip(),
+            self.replication_password(), self._settings.database,
+        )
 
     def clone(self, source: str | None, cancelled: Callable[[], bool]) -> None:
         assert source is not None

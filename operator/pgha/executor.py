@@ -30,6 +30,7 @@ from pgha.votes import Poll
 FAST_STOP = 25.0  # seconds for a fast stop before an immediate one
 IMMEDIATE_STOP = 3.0  # seconds before SIGKILL
 DETACH_WITHIN = 3.0
+REPEAT_AFTER = 60.0  # seconds until the same sentence becomes an Event again
 WAL_WITHIN = 30.0  # seconds for reading the exact end of WAL
 
 
@@ -50,7 +51,9 @@ class Executor:
     errands: Errands
     password: Callable[[], str]
     log: Callable[..., None]
+    apply_roles: Callable[[], None]
     end: Callable[[], None]
+    _announced: tuple[a.Announce | None, float] = (None, float("-inf"))
 
     def perform(self, action: a.Action, facts: Facts) -> None:
         """Raises whatever went wrong; the caller logs it and decides anew."""
@@ -144,6 +147,10 @@ class Executor:
                 self.member.checkpoint_term = 0
             else:
                 self.member.rewindable_term = tenure.term
+            try:
+                self.apply_roles()
+            except Exception as e:  # noqa: BLE001 - the roles of before stay; the next term tries
+                self.log("roles-not-applied", why=str(e))
 
         threading.Thread(target=run, name="checkpoint", daemon=True).start()
 
@@ -210,6 +217,9 @@ class Executor:
         self.member.look()
 
     def announce(self, action: a.Announce, facts: Facts) -> None:
+        if action == self._announced[0] and boottime() - self._announced[1] < REPEAT_AFTER:
+            return
+        self._announced = action, boottime()
         self.errands.event(
             "Pod", action.reason, action.sentence, warning=action.kind == "Warning"
         )

@@ -120,6 +120,7 @@ class Pulse:
         flush = self.sql.flush_lsn()  # after the setting was seen, for the barrier
         listed = self.sql.replication()
         slots = self.sql.slots()
+        self._end_doubles(listed)
         senders, present = [], set()
         for s in listed:
             streaming = s.state == "streaming"
@@ -149,6 +150,14 @@ class Pulse:
             now - self._complete_at,
         )
         self._taken_at = boottime()
+
+    def _end_doubles(self, listed: Sequence[Listed]) -> None:
+        """Two receivers of one name count twice in ANY n (amendment 6): both have to come anew."""
+        for sender in listed:
+            if sum(other.name == sender.name for other in listed) > 1 and (
+                sender.name in self.wanted()[1]
+            ):
+                self.sql.terminate(sender.pid)
 
     def _barrier(
         self, names: str, flush: LSN, standbys: frozenset[str], listed: Sequence[Listed]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgha.actions import Acquire, AskPeers
+from pgha.actions import Acquire, Announce, AskPeers
 from pgha.facts import Branch, Claim, Data, Facts, Peer, Run
 from pgha.lsn import LSN, Position
 from pgha.rules.rule import Do, Rule
@@ -38,7 +38,7 @@ def ineligible(f: Facts) -> str | None:
     if f.leaving:
         return "this pod ends"
     if f.promised > 0:
-        return f"a promise to the holder runs for {f.promised:.1f} s more"
+        return "a promise to the holder still runs"
     if f.data.branch is Branch.DIVERGED:
         return "its history left the recorded one"
     if f.run.run is Run.STOPPED and f.run.retry_in > 0:
@@ -114,7 +114,7 @@ def _stand(f: Facts) -> Do | None:
     if f.curious_for < LISTEN and not _heard_all(f):
         return Do([AskPeers()], "the others are asked for their state", look_again_in=0.1)
     if lag := _lagging(f):
-        return Do([AskPeers()], f"no failover to {f.me}: {lag}", look_again_in=1.0)
+        return _refuse(f, lag, 1.0)
     better = _better(f)
     if better and f.curious_for < PREFERENCE:
         return Do([AskPeers()], f"{better[0].name} has more", look_again_in=0.2)
@@ -129,7 +129,14 @@ def _cannot(f: Facts) -> Do | None:
     if f.holds or f.lease.claim not in FREE:
         return None
     why = ineligible(f)
-    return Do([AskPeers()], f"no failover to {f.me}: {why}", look_again_in=0.5) if why else None
+    return _refuse(f, why, 0.5) if why else None
+
+
+def _refuse(f: Facts, why: str, look_again_in: float) -> Do:
+    """Said on the pod, as an Event and by `pgha why` (law, point 15)."""
+    sentence = f"no failover to {f.me}: {why}"
+    said = Announce("Warning", "FailoverRefused", sentence)
+    return Do([AskPeers(), said], sentence, look_again_in=look_again_in)
 
 
 def _follow(f: Facts) -> Do | None:
