@@ -48,7 +48,7 @@ class Copies:
             raise copying.CopyFailed("initialization was given up: the lease was lost")
         self._server.start_private(self.conf())
         try:
-            self.apply_roles()
+            self._apply_roles(s.database)
         finally:
             self._server.stop("fast", 20.0)
         if cancelled():
@@ -60,11 +60,15 @@ class Copies:
         """The roles and passwords of the Secrets, on a server that accepts writes. Repeatable.
 
         It runs after each promotion, so a password that was changed in the Secret takes effect.
+        A database that somebody dropped stays dropped.
         """
+        self._apply_roles(None)
+
+    def _apply_roles(self, database: str | None) -> None:
         self._sql.setup_roles(
             (self._auth / "POSTGRES_USER").read_text().strip(),
             (self._auth / "POSTGRES_PASSWORD").read_text().strip(),
-            self.replication_password(), self._settings.database,
+            self.replication_password(), database,
         )
 
     def clone(self, source: str | None, cancelled: Callable[[], bool]) -> None:

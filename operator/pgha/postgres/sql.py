@@ -61,7 +61,9 @@ class Sql:
     def __init__(
         self, run_dir: Path, username: str, database: str = "postgres", port: int = 5432
     ) -> None:
-        self._where: dict[str, Any] = {"host": str(run_dir), "port": port, "user": username, "dbname": database}
+        self._where: dict[str, Any] = {
+            "host": str(run_dir), "port": port, "user": username, "dbname": database,
+        }
 
     @contextmanager
     def _connect(
@@ -170,9 +172,11 @@ class Sql:
             connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
 
     def setup_roles(
-        self, username: str, password: str, replication_password: str, database: str
+        self, username: str, password: str, replication_password: str, database: str | None
     ) -> None:
         """The user's role and database, and the role for replication and pg_rewind. Repeatable.
+
+        Of a role that exists only the password is set; without `database` none is made.
 
         Passwords are sent as SCRAM verifiers, so none can appear in a log.
         """
@@ -187,7 +191,7 @@ class Sql:
                         sql.SQL(function), sql.Identifier(REPLICATION_USER)
                     )
                 )
-            if not connection.execute(
+            if database is not None and not connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (database,)
             ).fetchone():
                 connection.execute(
@@ -209,6 +213,6 @@ class Sql:
         connection.execute(
             sql.SQL("{} ROLE {} WITH {} PASSWORD {}").format(
                 sql.SQL("ALTER" if exists else "CREATE"), sql.Identifier(name),
-                sql.SQL(options), sql.Literal(verifier),
+                sql.SQL("" if exists else options), sql.Literal(verifier),
             )
         )
