@@ -145,7 +145,7 @@ class Cluster:
         rows = self.sql(
             "SELECT application_name, sync_state FROM pg_stat_replication WHERE state = 'streaming'"
         )
-        return {name: state for name, state in rows}
+        return dict(rows)
 
     # Health.
 

@@ -1,0 +1,269 @@
+"""Bad luck with one running cluster of two: what goes wrong is survived, or refused and kept.
+
+The API server gone, the Lease deleted, a foreign data directory, an image of another major
+version, a password that is not the data's.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from lab.cluster import Lab
+from lab.images import versions
+from tests.support.deployed import Deployed, bring_up
+from tests.support.kube import LEASES, STATEFUL_SETS, Kube
+from tests.support.namespaces import drop_namespace, make_namespace
+from tests.support.postgres import Cluster
+from tests.support.program import Program
+from tests.support.waiting import until
+from tests.support.writing import Writer
+
+pytestmark = pytest.mark.e2e
+
+NAMESPACE = "e2e-bad-luck"
+NAME = "unlucky"
+SECRET = "my-own"
+CLAIM = f"data-{NAME}-1"
+PGDATA = "/var/lib/postgresql/data/pgdata"
+API_GONE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def unlucky(lab: Lab, kube: Kube, program: Program) -> Iterator[Deployed]:
+    """Two members of PostgreSQL 17 with a Secret of the user's own."""
+    make_namespace(kube, NAMESPACE)
+    set_password(kube, "first-password", create=True)
+    stack = program.stack(
+        NAME,
+        {
+            "namespace": NAMESPACE,
+            "version": versions()["17"],
+            "replicas": 2,
+            "standbyMode": "Hot",
+            "storage": {"resources": {"requests": {"storage": "512Mi"}}},
+            "authSecret": {"name": SECRET},
+            "deletionPolicy": "WipeOut",
+        },
+    )
+    cluster = OwnSecret(lab, kube, NAMESPACE, NAME)
+    (deployed,) = bring_up([(stack, cluster)])
+    yield deployed
+    drop_namespace(kube, NAMESPACE)
+
+
+class OwnSecret(Cluster):
+    """A cluster whose superuser is in the user's own Secret."""
+
+    def secret(self, name: str = "") -> dict[str, str]:
+        return super().secret(name or SECRET)
+
+
+def set_password(kube: Kube, password: str, create: bool = False) -> None:
+    data = {"POSTGRES_USER": "owner", "POSTGRES_PASSWORD": password}
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    if create:
+        kube.create(
+            kube.path(NAMESPACE, "secrets"), {"metadata": {"name": SECRET}, "data": encoded}
+        )
+    else:
+        kube.patch(kube.path(NAMESPACE, "secrets", SECRET), {"data": encoded})
+
+
+@pytest.fixture()
+def cluster(unlucky: Deployed) -> Cluster:
+    unlucky.healthy()
+    return unlucky.cluster
+
+
+@contextlib.contextmanager
+def member_away(cluster: Cluster, number: int) -> Iterator[None]:
+    """Without the last member as long as the block runs; its claim stays."""
+    path = cluster.path(STATEFUL_SETS, NAME)
+    cluster.kube.patch(path, {"spec": {"replicas": number}})
+    gone = f"{NAME}-{number}"
+    until(f"{gone} to go", lambda: gone not in cluster.pods(), 90)
+    try:
+        yield
+    finally:
+        cluster.kube.patch(path, {"spec": {"replicas": number + 1}})
+
+
+def run_in_claim(cluster: Cluster, claim: str, script: str) -> None:
+    """Run a shell script as uid 999 in a pod that mounts the claim where a member does."""
+    security = {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "runAsUser": 999,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    container: dict[str, Any] = {
+        "name": "hand",
+        "image": f"docker.io/library/postgres:{versions()['17']}",
+        "command": ["sh", "-ec", script],
+        "securityContext": security,
+        "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
+    }
+    path = cluster.path("pods", "hand")
+    cluster.kube.create(cluster.path("pods"), {"metadata": {"name": "hand"}, "spec": spec})
+
+    def done() -> bool:
+        phase = (cluster.kube.get(path) or {})["status"]["phase"]
+        assert phase == "Succeeded", f"{phase}: {cluster.kubectl('logs', 'hand').stdout}"
+        return True
+
+    try:
+        until("the script in the claim", done, 60)
+    finally:
+        cluster.kube.delete(path, grace=0)
+        until("the pod hand to go", lambda: cluster.kube.get(path) is None, 30)
+
+
+def term(cluster: Cluster) -> int:
+    """The number of the term, as the command line shows it."""
+    shown = cluster.pgha("status").stdout
+    return int(shown.partition("term ")[2].split(",")[0])
+
+
+def test_the_superuser_is_the_one_of_the_users_secret(cluster: Cluster) -> None:
+    assert cluster.sql("SELECT current_user, usesuper FROM pg_user WHERE usename = current_user"
+                       ) == [("owner", True)]  # fmt: skip
+    assert cluster.kube.get(cluster.path("secrets", f"{NAME}-auth")) is None
+
+
+def test_a_password_that_is_not_the_datas_is_refused_and_nothing_breaks(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    """The Secret was changed behind the database's back: clients that use it are refused, by
+    PostgreSQL itself; replication and failover, which use other credentials, go on."""
+    set_password(cluster.kube, "not-the-datas")
+    try:
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            cluster.sql("SELECT 1")
+        with cluster.connect(password="first-password") as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    finally:
+        set_password(cluster.kube, "first-password")
+    unlucky.healthy()
+
+
+def test_writes_go_on_while_the_api_is_gone_for_a_minute(
+    lab: Lab, unlucky: Deployed, cluster: Cluster
+) -> None:
+    before, primary = term(cluster), cluster.primary()
+    with Writer(cluster) as writer:
+        lab.control_plane.stop("kube-apiserver")
+        try:
+            written = len(writer.acknowledged)
+            writer.go_on_for(API_GONE_SECONDS)
+            assert len(writer.acknowledged) > written
+            gap = writer.longest_gap()
+        finally:
+            lab.control_plane.start("kube-apiserver")
+            lab.control_plane.wait_ready()
+        unlucky.healthy()
+        writer.wait_for_more(10)
+    assert gap < 5.0, f"writes stopped for {gap:.1f} s while the API was gone"
+    assert writer.missing() == []
+    assert cluster.primary().uid == primary.uid
+    assert term(cluster) == before, "no election took place"
+
+
+def test_a_deleted_lease_is_made_again_and_nothing_is_lost(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    lease = cluster.lease()
+    assert lease
+    with Writer(cluster) as writer:
+        cluster.kube.delete(cluster.path(LEASES, NAME))
+
+        def made_again() -> bool:
+            now = cluster.lease()
+            assert now and now["metadata"]["uid"] != lease["metadata"]["uid"], "no new Lease"
+            assert "pgha.dev/record" in now["metadata"].get("annotations", {})
+            return bool(now["spec"].get("holderIdentity"))
+
+        until("a new Lease with a holder and the record", made_again, 90)
+        unlucky.healthy()
+        writer.wait_for_more(10)
+    assert writer.missing() == []
+    assert unlucky.stack.pulumi("preview", "--refresh", "--expect-no-changes").status == 0
+
+
+def test_a_foreign_data_directory_is_refused_and_kept(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    """A claim with another cluster's data: not opened, not overwritten, and said."""
+    other = f"{NAME}-1"
+    if cluster.primary().name == other:
+        cluster.pgha("switchover", "--to", f"{NAME}-0")
+        unlucky.healthy()
+    with member_away(cluster, 1):
+        run_in_claim(
+            cluster, CLAIM,
+            f"mv {PGDATA} {PGDATA}.own; initdb -D {PGDATA} >/dev/null; echo theirs >{PGDATA}/whose",
+        )  # fmt: skip
+
+    def refused() -> bool:
+        said = cluster.pgha("why", "--member", other).stdout
+        assert "refused-directory" in said, said
+        assert "system identifier" in said, said
+        return True
+
+    until("the refusal of the foreign directory", refused, 60)
+    assert cluster.pod(other).ready is False
+    kept = cluster.kubectl("exec", other, "-c", "postgres", "--", "cat", f"{PGDATA}/whose")
+    assert kept.stdout.strip() == "theirs"
+    assert cluster.wait_writable().name == f"{NAME}-0"
+    # The remedy that the sentence names: the directory that belongs here comes back.
+    with member_away(cluster, 1):
+        run_in_claim(cluster, CLAIM, f"mv {PGDATA} {PGDATA}.foreign; mv {PGDATA}.own {PGDATA}")
+    unlucky.healthy()
+
+
+def test_data_of_another_major_version_is_refused_and_kept(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    other = f"{NAME}-1"
+    if cluster.primary().name == other:
+        cluster.pgha("switchover", "--to", f"{NAME}-0")
+        unlucky.healthy()
+    with member_away(cluster, 1):
+        run_in_claim(
+            cluster, CLAIM, f"cp {PGDATA}/PG_VERSION {PGDATA}/kept; echo 15 >{PGDATA}/PG_VERSION"
+        )
+
+    def refused() -> bool:
+        said = cluster.pgha("why", "--member", other).stdout
+        assert "is of PostgreSQL 15 and the image has 17" in said, said
+        return True
+
+    until("the refusal of the other major version", refused, 60)
+    assert cluster.pod(other).ready is False
+    with member_away(cluster, 1):
+        run_in_claim(cluster, CLAIM, f"mv {PGDATA}/kept {PGDATA}/PG_VERSION")
+    unlucky.healthy()
+
+
+def test_a_change_of_the_major_version_is_refused_by_the_program(unlucky: Deployed) -> None:
+    before = dict(unlucky.stack.config)
+    unlucky.stack.set(version=versions()["18"])
+    try:
+        answer = unlucky.stack.try_up()
+    finally:
+        unlucky.stack.config = before
+        unlucky.stack.write()
+    assert answer.status != 0
+    assert "the data is PostgreSQL 17's" in answer.text
+    unlucky.healthy()

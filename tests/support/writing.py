@@ -1,0 +1,80 @@
+"""One client that writes numbered rows all the while, and knows which were acknowledged."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+import psycopg
+
+from tests.support.postgres import Cluster
+from tests.support.waiting import until
+
+PAUSE = 0.05
+
+
+class Writer:
+    """A thread that inserts 1, 2, 3… on fresh connections through the Service NAME.
+
+    A number counts as acknowledged when the server said so; a failed one may be there or not.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._host = cluster.service_address()
+        self._login = cluster.secret()
+        self.acknowledged: list[int] = []
+        self._times: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def __enter__(self) -> Writer:
+        self._cluster.sql("DROP TABLE IF EXISTS numbers")
+        self._cluster.sql("CREATE TABLE numbers (n int PRIMARY KEY)")
+        self._thread.start()
+        self.wait_for_more(3)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._stop.set()
+        self._thread.join(10)
+
+    def wait_for_more(self, count: int, seconds: float = 60.0) -> None:
+        """Wait until so many more writes were acknowledged than now."""
+        goal = len(self.acknowledged) + count
+        until(f"{count} more writes", lambda: len(self.acknowledged) >= goal, seconds, 0.1)
+
+    def go_on_for(self, seconds: float) -> None:
+        """Writes for that long: a fault that has to last is the one thing tests wait out."""
+        self._stop.wait(seconds)
+
+    def longest_gap(self) -> float:
+        """The longest time in seconds between two acknowledgements, or since the last one."""
+        times = [*self._times, time.monotonic()]
+        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
+
+    def missing(self) -> list[int]:
+        """Acknowledged numbers that are not in the table."""
+        there = {n for (n,) in self._cluster.sql("SELECT n FROM numbers")}
+        return [n for n in self.acknowledged if n not in there]
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            try:
+                with psycopg.connect(
+                    host=self._host, user=self._login["POSTGRES_USER"], autocommit=True,
+                    password=self._login["POSTGRES_PASSWORD"], dbname=self._cluster.database,
+                    connect_timeout=2, tcp_user_timeout=2000,
+                ) as connection:  # fmt: skip
+                    connection.execute("INSERT INTO numbers VALUES (%s)", (number,))
+                    self._times.append(time.monotonic())
+                    self.acknowledged.append(number)
+            except psycopg.Error:
+                pass
+            time.sleep(PAUSE)
