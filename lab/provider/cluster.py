@@ -8,7 +8,7 @@ from typing import Any, cast
 import kubernetes
 import yaml
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError
+from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError
 
 MANAGER = "pulumi-kubernetes"
 
@@ -55,6 +55,28 @@ class Cluster:
         return _plain(self._of(obj).create(
             body=obj, namespace=obj["metadata"].get("namespace"), field_manager=MANAGER
         ))
+
+    def disown_create(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Forget that the object was made by a plain create before it was applied.
+
+        The create's entry in managedFields would be a second owner of every field, and the next
+        apply would conflict with this very program.
+        """
+        metadata, resource = obj["metadata"], self._of(obj)
+        where = {"name": metadata["name"], "namespace": metadata.get("namespace")}
+        while True:
+            live = resource.get(**where).to_dict()["metadata"]
+            kept = [
+                entry for entry in live.get("managedFields") or []
+                if (entry.get("manager"), entry.get("operation")) != (MANAGER, "Update")
+            ]
+            body = {"metadata": {"resourceVersion": live["resourceVersion"], "managedFields": kept}}
+            try:
+                return _plain(resource.patch(
+                    body=body, content_type="application/merge-patch+json", **where
+                ))
+            except ConflictError:
+                continue  # a controller wrote its status in between
 
     def delete(self, obj: dict[str, Any]) -> None:
         metadata = obj["metadata"]

@@ -111,6 +111,8 @@ class KubernetesStandIn(p.Provider):
             with contextlib.suppress(ConflictError):
                 await self._call(what, self._cluster.create, obj)
         live: dict[str, Any] = await self._call(what, self._cluster.apply, obj, True)
+        if there is None:
+            live = await self._call(what, self._cluster.disown_create, obj)
         return live
 
     async def _patched(self, obj: dict[str, Any]) -> dict[str, Any]:
