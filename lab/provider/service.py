@@ -188,13 +188,15 @@ class KubernetesStandIn(p.Provider):
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
         while why is not None:
-            if loop.time() > end:
+            if loop.time() > end or self._cancelled.is_set():
+                until = "cancelled" if self._cancelled.is_set() else f"after {limit:.0f} s"
                 raise Exception(
                     f"resource {kinds.identity(obj)} was successfully created, but the Kubernetes "
                     f"API server reported that it failed to fully initialize or become live: "
-                    f"{why} after {limit:.0f} s\n{await self._unready(live)}".rstrip()
+                    f"{why}, {until}\n{await self._unready(live)}".rstrip()
                 )
-            await self._pause()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._cancelled.wait(), LOOK)
             found = await self._call(kinds.identity(obj), self._cluster.get, obj)
             if found is None:
                 raise Exception(f"{obj['kind']} {kinds.identity(obj)} was deleted meanwhile")
