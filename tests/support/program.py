@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import yaml
 
 from lab.cluster import Lab
 from lab.paths import REPOSITORY
+from tests.support.waiting import until
 
 COMMAND_SECONDS = 420.0
 
@@ -104,11 +107,13 @@ class Stack:
             *self.program.lab.exec_prefix(), "pulumi", *arguments,
             "--stack", self.name, "--non-interactive", "--color", "never",
         ]  # fmt: skip
+        started = time.monotonic()
         done = subprocess.run(
             command, cwd=self.program.folder, stdin=subprocess.DEVNULL, text=True,
             env={**self.program.environment, **self.extra_environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds,
         )  # fmt: skip
+        print(f"pulumi {arguments[0]} of {self.name}: {time.monotonic() - started:.1f} s")
         return Answer(done.returncode, done.stdout)
 
     def up(self, *arguments: str) -> Answer:
@@ -119,6 +124,24 @@ class Stack:
 
     def try_up(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> Answer:
         return self.pulumi("up", "--yes", "--skip-preview", *arguments, seconds=seconds)
+
+    def up_until(self, seen: Callable[[], object], seconds: float) -> Answer:
+        """`pulumi up` that is interrupted, as by Ctrl-C, once a condition is seen."""
+        command = [
+            *self.program.lab.exec_prefix(), "pulumi", "up", "--yes", "--skip-preview",
+            "--stack", self.name, "--non-interactive", "--color", "never",
+        ]  # fmt: skip
+        with subprocess.Popen(
+            command, cwd=self.program.folder, stdin=subprocess.DEVNULL, text=True,
+            env={**self.program.environment, **self.extra_environment},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            try:
+                until(f"what `pulumi up` of {self.name} waits for", seen, seconds)
+            finally:
+                process.send_signal(signal.SIGINT)
+                text, _ = process.communicate(timeout=COMMAND_SECONDS)
+        return Answer(process.returncode, text)
 
     def drift(self) -> str:
         """What `preview --refresh --expect-no-changes` complains about; empty if nothing."""
