@@ -26,6 +26,12 @@ from pgha.postgres.directory import Directory, DirectoryError
 __all__ = ["Receiver", "Server", "ServerConf", "ServerState"]
 
 POLL = 0.005  # seconds
+# A backend's title begins with a user's name, and says "startup" while a client logs in.
+_TITLES = {
+    "startup": r"startup(?:\s+(?:recovering|waiting)\b|\s*$)",
+    "walreceiver": r"walreceiver(?:\s+(?:streaming|waiting)\b|\s*$)",
+    "walsender": rf"walsender {c.REPLICATION_USER} ",
+}
 _STREAMING = re.compile(r"walreceiver\s+streaming ([0-9A-F]+/[0-9A-F]+)")
 
 
@@ -195,10 +201,11 @@ class Server:
     def _titles(self, what: str) -> list[tuple[int, str]]:
         if self._process is None:
             return []
+        name = re.escape(self._conf.name) if self._conf else ""
         found = []
         for pid in _children(self._process.pid):
             title = _title(pid)
-            if re.search(rf"^postgres: .*\b{what}\b", title):
+            if re.match(rf"postgres: (?:{name}: )?{_TITLES[what]}", title):
                 found.append((pid, title))
         return found
 
