@@ -66,7 +66,7 @@ def test_a_switchover_moves_the_primary_and_loses_nothing(
         answer = cluster.pgha("switchover", "--to", target)
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert f"primary   {target} (was {old.name})" in answer.stdout
-        assert cluster.primary().name == target
+        until("the label on it", lambda: cluster.primary().name == target, 10, 0.1)
         writer.wait_for_more(20)
     day_two.healthy()
     assert writer.missing() == []

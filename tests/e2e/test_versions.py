@@ -86,4 +86,4 @@ def test_the_standby_takes_over_with_every_row(each: dict[str, Deployed], major:
         return cluster.sql("SELECT count(*) FROM kept") == [(500,)]
 
     until("the other member as primary, with every row", taken_over, 60, 0.3, FETCHING)
-    each[major].healthy()
+    each[major].healthy(25)
