@@ -6,6 +6,7 @@ table (SIGCHLD), from answers of peers, and from the time the last decision aske
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import logging
 import os
@@ -48,6 +49,7 @@ from pgha.rules import Decision, decide
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
 from pgha.votes import Poll
+from pgha.wake import Bell
 
 CONFIG = Path("/etc/pgha/config/settings.json")
 AUTH = Path("/etc/pgha/auth")
@@ -57,6 +59,7 @@ TERMINATION_LOG = Path("/dev/termination-log")
 PEER_PORT, HTTP_PORT = 8009, 8008
 LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
+RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renewed
 PAUSE_AFTER_FAILURE = 0.5
 
 
@@ -65,7 +68,7 @@ class Agent:
 
     def __init__(self, settings: Settings, identity: Identity, api: Api, bin_dir: Path) -> None:
         self.settings, self.identity, self.api = settings, identity, api
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._leaving = False
         self._over = False
         self._turned_at = boottime()
@@ -152,7 +155,7 @@ class Agent:
     def run(self) -> None:
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, self._terminated)
-        signal.signal(signal.SIGCHLD, lambda *_: self._wake.set())
+        signal.signal(signal.SIGCHLD, lambda *_: self._bell.ring())
         say_who_dies(self.identity.incarnation)
         self.log("agent-started", incarnation=self.identity.incarnation,
                  version=self.settings.version, pid=os.getpid())
@@ -166,8 +169,7 @@ class Agent:
             threading.Thread(target=work, name=name, daemon=True).start()
         while not self._over:
             nap = self._turn()
-            self._wake.wait(nap)
-            self._wake.clear()
+            self._bell.wait(nap)
             self.server.reap()
         self._close()
 
@@ -211,11 +213,11 @@ class Agent:
             self._noted = key
 
     def wake(self) -> None:
-        self._wake.set()
+        self._bell.ring()
 
     def _terminated(self, *_: object) -> None:
         self._leaving = True
-        self._wake.set()
+        self._bell.ring()
 
     def _finish(self) -> None:
         self._over = True
@@ -242,17 +244,17 @@ class Agent:
 
     def _fenced(self, at: float) -> None:
         self.log("fenced", at=at)
-        self._wake.set()
+        self._bell.ring()
 
     def _poked(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._wake.set()
+        self._bell.ring()
         return {}
 
     def _may_renew(self) -> str | None:
         """Memory only (law, point 3)."""
         if not self.guard.alive(2.0):
             return "the fencer does not answer"
-        if boottime() - self._turned_at > STUCK_AFTER:
+        if boottime() - self._turned_at > RENEW_WITHIN:
             return "the agent's loop is stuck"
         return self.pulse.ill(self.settings.times.renew_deadline)
 
@@ -311,6 +313,8 @@ class Agent:
 
     def _live(self) -> tuple[bool, str]:
         silent = boottime() - self._turned_at
+        if silent > RENEW_WITHIN:
+            faulthandler.dump_traceback()
         return silent < STUCK_AFTER, f"the loop turned {silent:.0f} s ago"
 
     # -- the API --------------------------------------------------------------------------------
@@ -338,7 +342,7 @@ class Agent:
     def _pods_changed(self, objects: dict[str, dict[str, Any]]) -> None:
         self._pod_objects = objects
         self._pods = {name: parse_pod(obj) for name, obj in objects.items()}
-        self._wake.set()
+        self._bell.ring()
 
     def _set_changed(self, objects: dict[str, dict[str, Any]]) -> None:
         found = objects.get(self.settings.name)
@@ -346,7 +350,7 @@ class Agent:
             count = (found.get("spec") or {}).get("replicas")
             if isinstance(count, int) and count >= 1:
                 self._replicas = count
-                self._wake.set()
+                self._bell.ring()
 
     def _down(self, why: str) -> None:
         self.log("api-down", why=why)
