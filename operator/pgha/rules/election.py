@@ -115,10 +115,24 @@ def _stand(f: Facts) -> Do | None:
         return Do([AskPeers()], "the others are asked for their state", look_again_in=0.1)
     if lag := _lagging(f):
         return _refuse(f, lag, 1.0)
+    if why := _returning(f):
+        return Do([AskPeers()], why, look_again_in=0.3)
     better = _better(f)
     if better and f.curious_for < PREFERENCE:
         return Do([AskPeers()], f"{better[0].name} has more", look_again_in=0.2)
     return Do([_claim(f)])
+
+
+def _returning(f: Facts) -> str | None:
+    """The last primary stopped in good order and has more than this member: it is waited for."""
+    end, last = f.record.end, f.record.primary
+    if f.settings.synchronous or end is None or last is None or last == f.me:
+        return None
+    if _position(f) >= end or last not in f.declared:
+        return None
+    if f.curious_for > 2 * f.settings.times.lease_duration:
+        return None
+    return f"{last} stopped at {end.lsn} and has more: it is waited for"
 
 
 def _heard_all(f: Facts) -> bool:
