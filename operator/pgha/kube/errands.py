@@ -13,6 +13,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ class Errands:
     def set_roles(
         self, primary: tuple[str, str], replicas: Sequence[tuple[str, str]], term: int
     ) -> None:
-        """Label `primary` (pod, UID) first, then `replicas`; an older term than before is void."""
+        """Label `primary` (pod, UID) and `replicas`; an older term than before is void."""
         wishes = {primary[0]: Wish(*primary, "primary", term)}
         for pod, uid in replicas:
             wishes.setdefault(pod, Wish(pod, uid, "replica", term))
@@ -187,15 +188,24 @@ class Errands:
             log.warning("errand %s failed %d times: %s", kind, count, error.message)
 
     def _do_roles(self) -> None:
-        """One pod: the first that is left. The order of the dictionary is the order of sending."""
+        """All pods at once, each on a connection of its own.
+
+        One after the other, kube-proxy can sync in between and send clients to the former primary
+        until its next sync, a second later.
+        """
         with self._wake:
-            wish = next(iter(self._wishes.values()), None)
-        if wish is None:
-            return
-        self._grant(wish)
-        with self._wake:
-            if self._wishes.get(wish.pod) is wish:
-                self._wishes = {k: v for k, v in self._wishes.items() if v is not wish}
+            wishes = list(self._wishes.values())
+        with ThreadPoolExecutor(max(1, len(wishes)), "role") as pool:
+            outcomes = [(wish, pool.submit(self._grant, wish)) for wish in wishes]
+        failed: BaseException | None = None
+        for wish, outcome in outcomes:
+            failed = outcome.exception() or failed
+            if outcome.exception() is None:
+                with self._wake:
+                    if self._wishes.get(wish.pod) is wish:
+                        self._wishes = {k: v for k, v in self._wishes.items() if v is not wish}
+        if failed is not None:
+            raise failed
 
     def _grant(self, wish: Wish) -> None:
         path = f"/api/v1/namespaces/{self._api.namespace}/pods/{wish.pod}"
