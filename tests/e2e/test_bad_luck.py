@@ -19,6 +19,7 @@ from lab.images import versions
 from tests.support.deployed import Deployed, bring_up
 from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
+from tests.support.outage import api_gone
 from tests.support.postgres import Cluster
 from tests.support.program import Program
 from tests.support.waiting import until
@@ -132,7 +133,9 @@ def run_in_claim(cluster: Cluster, claim: str, script: str) -> None:
 
 def term(cluster: Cluster) -> int:
     """The number of the term, as the command line shows it."""
-    shown = cluster.pgha("status").stdout
+    answer = cluster.pgha("status")
+    assert answer.returncode == 0, answer.stderr
+    shown = answer.stdout
     return int(shown.partition("term ")[2].split(",")[0])
 
 
@@ -177,15 +180,11 @@ def test_writes_go_on_while_the_api_is_gone_for_a_minute(
 ) -> None:
     before, primary = term(cluster), cluster.primary()
     with Writer(cluster) as writer:
-        lab.control_plane.stop("kube-apiserver")
-        try:
+        with api_gone(lab):
             written = len(writer.acknowledged)
             writer.go_on_for(API_GONE_SECONDS)
             assert len(writer.acknowledged) > written
             gap = writer.longest_gap()
-        finally:
-            lab.control_plane.start("kube-apiserver")
-            lab.control_plane.wait_ready()
         unlucky.healthy()
         writer.wait_for_more(10)
     assert gap < 5.0, f"writes stopped for {gap:.1f} s while the API was gone"

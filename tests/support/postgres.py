@@ -19,6 +19,7 @@ from tests.support.waiting import until
 ROLE = "kubedb.com/role"
 INSTANCE = "app.kubernetes.io/instance"
 FETCHING = (psycopg.Error,)
+FRESH_CONNECTIONS = 8  # of two endpoints each is met by all but one in 128 runs
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,10 @@ class Cluster:
         primary = next(name for name, role in roles.items() if role == "primary")
         streaming = set(self.streaming())
         assert streaming == names - {primary}, f"{sorted(streaming)} stream from {primary}"
+        # kube-proxy follows a moved label within its sync period of a second.
+        for _ in range(FRESH_CONNECTIONS):
+            reached = self.sql("SELECT host(inet_server_addr())")[0][0]
+            assert reached == pods[primary].address, f"the Service leads to {reached} as well"
         return pods
 
     def wait_healthy(self, members: int, seconds: float = 120.0) -> dict[str, Pod]:

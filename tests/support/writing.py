@@ -30,8 +30,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def __enter__(self) -> Writer:
-        self._cluster.sql("DROP TABLE IF EXISTS numbers")
-        self._cluster.sql("CREATE TABLE numbers (n int PRIMARY KEY)")
+        with self._cluster.connect() as connection:
+            connection.execute("DROP TABLE IF EXISTS numbers")
+            connection.execute("CREATE TABLE numbers (n int PRIMARY KEY)")
         self._thread.start()
         self.wait_for_more(3)
         return self
