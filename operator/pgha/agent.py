@@ -21,7 +21,7 @@ from pgha import copies
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
-from pgha.executor import WAL_WITHIN, Executor
+from pgha.executor import WAL_WITHIN, Executor, NotWritten
 from pgha.facts import Data, Facts, Run
 from pgha.fencer.guard import Guard
 from pgha.gather import Gatherer, branch_of
@@ -184,6 +184,9 @@ class Agent:
             try:
                 for action in decision.actions:
                     self.executor.perform(action, facts)
+            except NotWritten as e:
+                self.log("not-written", rule=decision.rule, why=str(e))
+                return 0.05
             except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
                 self.log("action-failed", rule=decision.rule, why=str(e) or repr(e))
                 return PAUSE_AFTER_FAILURE

@@ -34,6 +34,10 @@ REPEAT_AFTER = 60.0  # seconds until the same sentence becomes an Event again
 WAL_WITHIN = 30.0  # seconds for reading the exact end of WAL
 
 
+class NotWritten(Exception):
+    """A compare-and-swap failed: what was to follow it is not done."""
+
+
 @dataclass
 class Executor:
     settings: Settings
@@ -178,7 +182,7 @@ class Executor:
     def write_record(self, action: a.WriteRecord, facts: Facts) -> None:
         why = self.keeper.write(action.record)
         if why is not None:
-            self.log("record-not-written", why=why)
+            raise NotWritten(f"the record on the Lease was not written: {why}")
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         record = replace(facts.record, end=action.end or facts.record.end)

@@ -15,6 +15,7 @@ from pgha.actions import (
     AskPeers,
     AskVotes,
     Detach,
+    MoveLabels,
     Promote,
     ReleaseLease,
     SetSyncNames,
@@ -293,7 +294,11 @@ def _complete(f: Facts) -> Do | None:
     )
     if f.data.directory_id is not None:
         record = record.with_voter(f.me, f.data.directory_id)
-    return Do([WriteRecord(record)])
+    if f.me not in f.pods:
+        return Do([WriteRecord(record)])
+    # The labels in the same breath: an action after one that failed is not performed.
+    stale = tuple(n for n, p in f.pods.items() if n != f.me and p.role == "primary")
+    return Do([WriteRecord(record), MoveLabels(f.me, stale, f.tenure.term)])
 
 
 RULES = (
