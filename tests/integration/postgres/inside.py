@@ -30,6 +30,8 @@ from pytest import skip
 USER = 999
 LOG = Path("/tmp/postgres.log")
 ROOM = "4g"  # bytes of memory that the files of one function may take
+SMALL = Path("/small")  # a disk that is soon full
+SMALL_ROOM = 128 * 1024 * 1024  # its bytes
 _NEW = {"mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "pid": 0x20000000,
         "net": 0x40000000}  # fmt: skip
 _BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
@@ -129,6 +131,9 @@ def _enter(place: Place) -> None:
     _mount("/dev", root / "dev", "", _BIND | _RECURSIVE)
     _mount("tmpfs", root / "dev/shm", "tmpfs", 0, "mode=1777")
     _mount("proc", root / "proc", "proc", 0)
+    small = root / SMALL.name
+    small.mkdir()
+    _mount("tmpfs", small, "tmpfs", 0, f"size={SMALL_ROOM},mode=777")
     for inside, folder in place.shown.items():
         target = root / inside.lstrip("/")
         target.mkdir(parents=True, exist_ok=True)
