@@ -15,12 +15,11 @@ from pgha import quorum
 from pgha.clock import boottime
 from pgha.facts import Barrier, Replication, Sender
 from pgha.lsn import LSN, Position
-from pgha.postgres.sql import Alive, Sql, SqlError
+from pgha.postgres.sql import Alive, Look, Sql, SqlError
 from pgha.postgres.sql import Sender as Listed
 
-EAGER = 0.25  # seconds between looks while something is pending
+EAGER = 0.5  # seconds between looks while something is pending
 CALM = 2.0  # seconds between looks otherwise
-TWO_REPLIES = 2.5  # seconds in which each standby has sent two replies
 
 
 @dataclass
@@ -50,8 +49,9 @@ class Pulse:
     _ill: str = ""
     _senders: dict[str, _Seen] = field(default_factory=dict)
     _last_flush: LSN | None = None
-    _active_since: tuple[str, LSN, float] | None = None
+    _active_since: tuple[str, LSN, dict[int, int]] | None = None
     _complete_at: float | None = None
+    _news: object = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _now: threading.Event = field(default_factory=threading.Event)
 
@@ -100,26 +100,29 @@ class Pulse:
         self._now.set()
 
     def _take(self) -> None:
-        alive = self.sql.alive(timeout=2.0)
-        if alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING):
+        look = self.sql.look(timeout=2.0)
+        if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING):
             self._alive_at, self._ill = boottime(), ""
-        elif alive is Alive.IO_ERROR:
+        elif look.alive is Alive.IO_ERROR:
             self._ill = "PostgreSQL reports an I/O error on its write path"
             self.wake()
-        if alive is not Alive.ALIVE:
-            return
-        try:
-            self._read()
-        except SqlError:
+        if look.alive is not Alive.ALIVE or look.flush is None:
             return  # the pulse grows old; the probe above says whether that is illness
-        self.wake()
+        try:
+            self._read(look, look.flush)
+        except SqlError:
+            return
+        # What only counts on (positions) is no news; nobody is woken for it.
+        news = (
+            look.sync_names, self.barrier, sorted(look.slots),
+            [(s.name, s.streaming, s.directory_id, s.caught_up) for s in self.replication.senders],
+        )
+        if news != self._news or self.replication.missing_for > 0:
+            self._news = news
+            self.wake()
 
-    def _read(self) -> None:
-        now = boottime()
-        names = self.sql.sync_names()
-        flush = self.sql.flush_lsn()  # after the setting was seen, for the barrier
-        listed = self.sql.replication()
-        slots = self.sql.slots()
+    def _read(self, look: Look, flush: LSN) -> None:
+        now, names, listed = boottime(), look.sync_names, look.senders
         self._end_doubles(listed)
         senders, present = [], set()
         for s in listed:
@@ -146,7 +149,8 @@ class Pulse:
         self.flushed = Position(self.timeline(), flush)
         self._last_flush = flush
         self.replication = Replication(
-            0.0, tuple(senders), flush, names, {n: not s.lost for n, s in slots.items()},
+            0.0, tuple(senders), flush, names,
+            {n: not s.lost for n, s in look.slots.items()},
             now - self._complete_at,
         )
         self._taken_at = boottime()
@@ -165,19 +169,17 @@ class Pulse:
         """Seen active, then a position, then W members of S past it.
 
         A walsender reads a changed setting when it handles a reply, so each has to have handled
-        two since (amendment 3): standbys reply each second (wal_receiver_status_interval).
+        two since, or to be a newer one (amendment 3). Standbys reply each second at least
+        (wal_receiver_status_interval).
         """
-        now = boottime()
         if self._active_since is None or self._active_since[0] != names:
-            self._active_since = (names, flush, now)
+            self._active_since = (names, flush, {s.pid: s.replies for s in listed})
             return Barrier(names, False)
         if self.barrier.names == names and self.barrier.passed:
             return self.barrier
-        _, at, since = self._active_since
+        _, at, before = self._active_since
         followers = [s for s in listed if s.state == "streaming" and s.name in standbys]
-        if now - since < TWO_REPLIES or any(
-            s.reply_age is None or s.reply_age > TWO_REPLIES for s in followers
-        ):
+        if any(s.pid in before and s.replies < before[s.pid] + 2 for s in followers):
             return Barrier(names, False)
         past = [s for s in followers if s.flush is not None and s.flush >= at]
         return Barrier(names, len(past) >= max(1, quorum.quorum_of(names)))
