@@ -7,6 +7,7 @@ for whom to wait) is one include file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,21 @@ OWNED = frozenset(
 )
 
 
+#: What a hot standby needs at least as much of as the primary has, and PostgreSQL's defaults.
+LIMITS = {
+    "max_connections": 100,
+    "max_worker_processes": 8,
+    "max_wal_senders": 99,  # the agent's
+    "max_prepared_transactions": 0,
+    "max_locks_per_transaction": 64,
+}
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
+
+
+class ConfError(ValueError):
+    """A parameter that cannot be written; one sentence."""
+
+
 @dataclass(frozen=True)
 class ServerConf:
     """What a start needs to know. `parameters` are the user's, and give way to the agent's."""
@@ -45,6 +61,7 @@ class ServerConf:
     parameters: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFiles | None = None
     port: int = 5432
+    timeline: str = "latest"  # recovery_target_timeline; `current` to stay on the own one
 
 
 def quoted(value: str) -> str:
@@ -64,7 +81,7 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
         "max_slot_wal_keep_size": f"{WAL_KEPT_MB}MB",
         "wal_log_hints": "on",
         "hot_standby": "on" if conf.hot else "off",
-        "recovery_target_timeline": "latest",
+        "recovery_target_timeline": conf.timeline,
         "cluster_name": conf.name,
         "update_process_title": "on",
         # The agent decides what follows a crash: a postmaster that restarted by itself would
@@ -94,8 +111,23 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
     return own
 
 
+def at_least(conf: ServerConf, limits: Mapping[str, int]) -> dict[str, str]:
+    """Settings below which a hot standby refuses to replay (documentation, "Hot Standby",
+    Administrator's Overview): `limits` are the primary's, as the control file knows them."""
+    given = {k.lower(): v for k, v in conf.parameters.items()}
+    low = {}
+    for name, default in LIMITS.items():
+        wanted = given.get(name, str(default))
+        if wanted.isdigit() and int(wanted) < limits.get(name, 0):
+            low[name] = str(limits[name])
+    return low
+
+
 def write(conf: ServerConf, run_dir: Path, private: bool = False) -> Path:
     """All files but the include; the path of postgresql.conf."""
+    for name in conf.parameters:
+        if not _PARAMETER.fullmatch(name) or name.lower().startswith("include"):
+            raise ConfError(f"parameters: {name!r} is no name of a PostgreSQL setting: take it out")
     user = {k: v for k, v in conf.parameters.items() if k.lower() not in OWNED}
     lines = ["# the stack's parameters\n"]
     lines += [f"{k} = {quoted(v)}\n" for k, v in sorted(user.items())]

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,14 @@ CONTROL_WITHIN = 10.0  # seconds
 STUB = "pgha stub"
 _SEGMENT = re.compile(r"([0-9A-F]{8})[0-9A-F]{16}")
 _NOTE = re.compile(r"[a-z][a-z-]{0,30}")
+_AUTO = re.compile(r"\s*([A-Za-z_][\w.$]*)\s*(?:=\s*|\s)(.*?)\s*")
+_LIMITS = {
+    "max_connections setting": "max_connections",
+    "max_worker_processes setting": "max_worker_processes",
+    "max_wal_senders setting": "max_wal_senders",
+    "max_prepared_xacts setting": "max_prepared_transactions",
+    "max_locks_per_xact setting": "max_locks_per_transaction",
+}
 
 
 class DirectoryState(enum.Enum):
@@ -55,6 +64,7 @@ class Control:
     segment_size: int
     data_checksums: bool
     wal_log_hints: bool
+    limits: Mapping[str, int]  # of the server that wrote the WAL: conf.LIMITS
 
     @property
     def cleanly_stopped(self) -> bool:
@@ -228,9 +238,24 @@ class Directory:
             lines = path.read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return
-        kept = [x for x in lines if x.split("=")[0].strip().lower() not in owned]
+        kept = [
+            x for x in lines
+            if not ((m := _AUTO.fullmatch(x.rstrip("\n"))) and m[1].lower() in owned)
+        ]
         if kept != lines:
             write_durably(path, "".join(kept).encode())
+
+    def auto_conf(self) -> dict[str, str]:
+        """What ALTER SYSTEM has set, as in postgresql.auto.conf."""
+        try:
+            lines = (self.pgdata / "postgresql.auto.conf").read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        found = [m for x in lines if (m := _AUTO.fullmatch(x))]
+        return {
+            m[1].lower(): m[2][1:-1].replace("''", "'") if m[2].startswith("'") else m[2]
+            for m in found
+        }
 
     def stub_history(self, number: int, history: History, timeline: int, end: LSN) -> None:
         """A history file that takes `number`, so that PostgreSQL promotes to a later one.
@@ -297,6 +322,7 @@ def parse_control(text: str) -> Control:
             segment_size=int(found["Bytes per WAL segment"]),
             data_checksums=found.get("Data page checksum version", "0") != "0",
             wal_log_hints=found.get("wal_log_hints setting") == "on",
+            limits={name: int(found[key]) for key, name in _LIMITS.items()},
         )
     except (KeyError, ValueError) as e:
         raise DirectoryError(f"pg_controldata said something unexpected: {e!r}") from e

@@ -13,24 +13,32 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pgha.lsn import LSN
 from pgha.postgres import conf as c
+from pgha.postgres import processes
 from pgha.postgres.conf import ServerConf
 from pgha.postgres.directory import Directory, DirectoryError
 
 __all__ = ["Receiver", "Server", "ServerConf", "ServerState"]
 
 POLL = 0.005  # seconds
-# A backend's title begins with a user's name, and says "startup" while a client logs in.
+KILL_WITHIN = 5.0  # seconds
+QUIET = 0.05  # seconds without a receiver after which none is being started any more
+
+# Whole titles: a backend's begins with a user's name, which anybody may choose, but then come its
+# database and its client's address. `idle` and `restarting from` are a receiver at the end of a
+# timeline: it still has its connection.
 _TITLES = {
-    "startup": r"startup(?:\s+(?:recovering|waiting)\b|\s*$)",
-    "walreceiver": r"walreceiver(?:\s+(?:streaming|waiting)\b|\s*$)",
-    "walsender": rf"walsender {c.REPLICATION_USER} ",
+    "startup": r"startup(?:\s+(?:recovering|waiting for) [0-9A-F]{24}.*|\s+performing .*"
+    r"end-of-recovery.*)?",
+    "walreceiver": r"walreceiver(?:\s+(?:streaming|restarting from) [0-9A-F]+/[0-9A-F]+"
+    r"|\s+idle|\s+waiting)?",
+    "walsender": rf"walsender {c.REPLICATION_USER} .*",
 }
 _STREAMING = re.compile(r"walreceiver\s+streaming ([0-9A-F]+/[0-9A-F]+)")
 
@@ -70,14 +78,14 @@ class Server:
 
     def start(self, conf: ServerConf) -> None:
         """Start read-only, attached to nobody."""
+        if self.running():
+            return
         self._directory.drop_stubs()
-        self._directory.scrub_auto_conf(c.OWNED)
         self._directory.write_standby_signal()
         self._spawn(conf, private=False)
 
     def start_private(self, conf: ServerConf, timeout: float = 60.0) -> None:
         """Read-write on the unix socket alone, for the initialization; waits until it answers."""
-        self._directory.scrub_auto_conf(c.OWNED)
         (self._directory.pgdata / "standby.signal").unlink(missing_ok=True)
         self._spawn(conf, private=True)
         deadline = time.monotonic() + timeout
@@ -87,18 +95,30 @@ class Server:
             time.sleep(POLL)
 
     def _spawn(self, conf: ServerConf, private: bool) -> None:
-        if self.running():
-            return
+        # PostgreSQL's own check would ask whether the number in postmaster.pid is a process: in
+        # a new container it often is, and is another's. What lives on the directory is seen here.
+        if not self.kill(KILL_WITHIN):
+            raise DirectoryError(
+                f"processes of a former PostgreSQL still use {self._directory.pgdata} and do not "
+                "end: restart the pod, or its node if that does not help"
+            )
         (self._directory.pgdata / "postmaster.pid").unlink(missing_ok=True)
         self._conf, self._stopping = conf, False
         self._follow, self._sync = ("", ""), ""
+        self._directory.scrub_auto_conf(c.OWNED)
         c.write_dynamic(self._run)
         path = c.write(conf, self._run, private)
+        own = c.settings(conf, self._run, private)
+        if conf.hot and not private:
+            own |= c.at_least(conf, self._directory.control().limits)
+        # On the command line they win over ALTER SYSTEM as well.
+        fixed = [x for name, value in own.items() for x in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [self._bin / "postgres", "-D", self._directory.pgdata, "-c", f"config_file={path}"],
+            [self._bin / "postgres", "-D", self._directory.pgdata, "-c", f"config_file={path}",
+             *fixed],
             start_new_session=True,
             pass_fds=() if self._keep is None else (self._keep,),
-        )
+        )  # fmt: skip
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -125,7 +145,9 @@ class Server:
             if not pids and not self.running():
                 return True
             for pid in pids:
-                _kill(pid, signal.SIGKILL)
+                processes.send(pid, signal.SIGKILL)
+            if self.running() and self._process is not None:  # it may not be there yet
+                self._process.kill()
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL)
@@ -142,16 +164,21 @@ class Server:
 
     def _signal(self, number: int) -> None:
         if self._process is not None and self.running():
-            _kill(self._process.pid, number)
+            processes.send(self._process.pid, number)
+
+    def _tell(self, number: int) -> None:
+        """A signal that must not kill: before its handlers are there, PostgreSQL has not read
+        its files either, and so will read what is in them now."""
+        if self._process is not None and processes.catches(self._process.pid, number):
+            self._signal(number)
 
     def reap(self) -> None:
         """As PID 1: take the orphans that PostgreSQL left, never a child that is waited for."""
         if os.getpid() != 1:
             return
         own = self._process.pid if self._process else 0
-        for pid in _children(1):
-            name, state = _stat(pid)
-            if state == "Z" and name == "postgres" and pid != own:
+        for pid in processes.children(1):
+            if pid != own and processes.gone(pid) and processes.name(pid) == "postgres":
                 try:
                     os.waitpid(pid, os.WNOHANG)
                 except ChildProcessError:
@@ -190,7 +217,10 @@ class Server:
         return lines[7].strip() if len(lines) > 7 else ""
 
     def receiver(self) -> Receiver | None:
-        for pid, title in self._titles("walreceiver"):
+        return self._receiver(processes.children)
+
+    def _receiver(self, children: Callable[[int], list[int]]) -> Receiver | None:
+        for pid, title in self._titles("walreceiver", children):
             found = _STREAMING.search(title)
             return Receiver(pid, LSN.parse(found[1]) if found else None)
         return None
@@ -198,29 +228,24 @@ class Server:
     def walsenders(self) -> list[str]:
         return [title for _, title in self._titles("walsender")]
 
-    def _titles(self, what: str) -> list[tuple[int, str]]:
+    def _titles(
+        self, what: str, children: Callable[[int], list[int]] = processes.children
+    ) -> list[tuple[int, str]]:
         if self._process is None:
             return []
         name = re.escape(self._conf.name) if self._conf else ""
-        found = []
-        for pid in _children(self._process.pid):
-            title = _title(pid)
-            if re.match(rf"postgres: (?:{name}: )?{_TITLES[what]}", title):
-                found.append((pid, title))
-        return found
+        wanted = re.compile(rf"postgres: (?:{name}: )?{_TITLES[what]}")
+        titles = [(pid, processes.title(pid)) for pid in children(self._process.pid)]
+        return [(pid, title) for pid, title in titles if wanted.fullmatch(title)]
 
     def _processes(self) -> Iterator[int]:
-        """Every live process that has the data directory as its working directory."""
+        """Every live process of PostgreSQL with the data directory as its working directory: each
+        makes a session of its own (law amendment 1). A person's shell there is left alone."""
         where = os.path.realpath(self._directory.pgdata)
-        for entry in os.listdir("/proc"):
-            if not entry.isdigit() or int(entry) == os.getpid():
-                continue
-            try:
-                here = os.readlink(f"/proc/{entry}/cwd") == where
-            except OSError:
-                continue
-            if here and _stat(int(entry))[1] != "Z":
-                yield int(entry)
+        for pid in processes.everybody():
+            if processes.name(pid) == "postgres" and processes.folder(pid) == where:
+                if not processes.gone(pid):
+                    yield pid
 
     # -- following and leading ------------------------------------------------------------------
 
@@ -235,80 +260,60 @@ class Server:
         self._write_dynamic()
 
     def detach(self, timeout: float) -> bool:
-        """Follow nobody; True once no receiver is left. A reload alone is not bounded, so after
-        half the time the receiver is told to end."""
+        """Follow nobody; True once no receiver is left and none can be started.
+
+        A reload alone is not bounded (law amendments, "Facts corrected"): after half the time the
+        receiver is told to end, and after three quarters it is killed, which ends PostgreSQL.
+        """
         self._follow = ("", "")
         self._write_dynamic()
-        began, told = time.monotonic(), False
+        began = time.monotonic()
         gone_at: float | None = None
-        while time.monotonic() - began < timeout:
-            receiver = self.receiver()
-            now = time.monotonic()
-            if receiver is None:
-                # One may just be starting from the former setting: look for a while.
-                gone_at = gone_at or now
-                if now - gone_at > 0.05:
-                    return True
-            else:
-                gone_at = None
-                if not told and now - began > timeout / 2:
-                    _kill(receiver.pid, signal.SIGTERM)
-                    told = True
+        told: set[int] = set()
+        while (passed := time.monotonic() - began) < timeout:
             if not self.running():
+                return self._all_gone(max(0.0, timeout - passed))
+            receiver = self.receiver()
+            if receiver is not None or not self._has_reloaded():
+                gone_at = None
+            elif gone_at is None:
+                gone_at = passed
+            elif passed - gone_at > QUIET and self._receiver(processes.all_children) is None:
                 return True
+            for share, number in ((0.5, signal.SIGTERM), (0.75, signal.SIGKILL)):
+                if receiver is not None and passed > share * timeout and number not in told:
+                    processes.send(receiver.pid, number)
+                    told.add(number)
             time.sleep(POLL)
         return False
+
+    def _has_reloaded(self) -> bool:
+        """Whoever could still start a receiver has taken the last SIGHUP."""
+        assert self._process is not None
+        asked = [self._process.pid, *(pid for pid, _ in self._titles("startup"))]
+        return not any(processes.awaits(pid, signal.SIGHUP) for pid in asked)
 
     def attached_to(self) -> str | None:
         return self._follow[0] or None
 
     def sync_names(self) -> str:
-        """What was written last; SQL says what is active."""
-        return self._sync
+        """What the files say: what was written last, unless ALTER SYSTEM came after. SQL says
+        what is active."""
+        return self._directory.auto_conf().get("synchronous_standby_names", self._sync)
 
     def set_sync_names(self, value: str) -> None:
         self._sync = value
         self._write_dynamic()
 
     def _write_dynamic(self) -> None:
+        self._directory.scrub_auto_conf(c.OWNED)
         c.write_dynamic(self._run, *self._follow, self._sync)
         self.reload()
 
     def reload(self) -> None:
-        self._signal(signal.SIGHUP)
+        self._tell(signal.SIGHUP)
 
     def promote(self) -> None:
         """As `pg_ctl promote --no-wait`."""
         (self._directory.pgdata / "promote").write_bytes(b"")
-        self._signal(signal.SIGUSR1)
-
-
-def _kill(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
-
-
-def _title(pid: int) -> str:
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return raw.replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _stat(pid: int) -> tuple[str, str]:
-    """A process's short name and its state letter."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "", "Z"
-    return text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2]
+        self._tell(signal.SIGUSR1)
