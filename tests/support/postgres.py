@@ -13,12 +13,12 @@ from typing import Any, LiteralString, cast
 import psycopg
 
 from lab.cluster import Lab
-from tests.support.kube import LEASES, Kube
+from tests.support.kube import LEASES, Kube, KubeError
 from tests.support.waiting import until
 
 ROLE = "kubedb.com/role"
 INSTANCE = "app.kubernetes.io/instance"
-FETCHING = (psycopg.Error,)
+FETCHING = (psycopg.Error, KubeError)
 FRESH_CONNECTIONS = 8  # of two endpoints each is met by all but one in 128 runs
 
 
@@ -139,7 +139,8 @@ class Cluster:
             return cursor.fetchall() if cursor.description else []
 
     def show(self, setting: str, host: str = "") -> str:
-        return str(self.sql(f"SHOW {setting}", host=host)[0][0])
+        shown: str = self.sql(f"SHOW {setting}", host=host)[0][0]
+        return shown
 
     def streaming(self) -> dict[str, str]:
         """application_name -> sync_state of every standby that streams from the primary."""

@@ -1,0 +1,73 @@
+"""`python -m tests.chaos`: strikes running clusters and prints the table (`make chaos`).
+
+Owns the command line. Exit status 1 if an invariant was broken. Histories and verdicts are kept in
+the folder that it names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from lab.cluster import Lab
+from tests.chaos.checker import check
+from tests.chaos.clusters import MODES, standing_clusters
+from tests.chaos.nemeses import NEMESES
+from tests.chaos.table import Verdict, render
+from tests.chaos.trial import run_trial
+from tests.support.entering import enter_network
+from tests.support.kube import Kube
+from tests.support.namespaces import drop_all
+from tests.support.program import Program
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=10, help="of each nemesis in each mode")
+    parser.add_argument("--modes", default=",".join(MODES), help="default: %(default)s")
+    parser.add_argument("--nemeses", default=",".join(NEMESES), help="default: all")
+    parser.add_argument("--out", type=Path, help="folder for histories and verdicts")
+    options = parser.parse_args(arguments)
+    modes, names = options.modes.split(","), options.nemeses.split(",")
+    for what, given, known in (("mode", modes, MODES), ("nemesis", names, tuple(NEMESES))):
+        for each in given:
+            if each not in known:
+                parser.error(f"{each!r} is no {what}: choose of {', '.join(known)}")
+    lab = Lab()
+    lab.up()
+    enter_network(lab.layout.name)
+    kube = Kube(lab.kubeconfig)
+    drop_all(kube)
+    out: Path = options.out or lab.layout.cache.root / "chaos" / time.strftime("%Y%m%d-%H%M%S")
+    verdicts: list[Verdict] = []
+    with tempfile.TemporaryDirectory() as folder:
+        program = Program(lab, Path(folder) / "pgha", Path(folder) / "state")
+        with standing_clusters(lab, kube, program, modes) as clusters:
+            for run in range(options.runs):
+                for name in names:
+                    for mode in modes:
+                        cluster = clusters[mode].cluster
+                        history = run_trial(cluster, mode, mode.endswith("-sync"), NEMESES[name])
+                        verdict = Verdict(history, check(history, NEMESES[name].bounds))
+                        verdicts.append(verdict)
+                        keep(out, verdict, run)
+                        print(render(verdicts[-1:]).split("\n", 1)[1], flush=True)
+    print(f"\n{render(verdicts)}\nhistories: {out}")
+    return 1 if any(verdict.violations for verdict in verdicts) else 0
+
+
+def keep(out: Path, verdict: Verdict, run: int) -> None:
+    """The history and its verdict as files."""
+    history = verdict.history
+    stem = f"{history.mode}-{history.nemesis}-{run}"
+    history.save(out / f"{stem}.jsonl")
+    said = [str(violation) for violation in verdict.violations]
+    (out / f"{stem}.verdict.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

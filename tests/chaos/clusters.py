@@ -1,0 +1,50 @@
+"""The clusters that are struck. Owns their stacks, one a mode, in one namespace of their own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lab.cluster import Lab
+from lab.images import versions
+from tests.support.deployed import Deployed, bring_up
+from tests.support.kube import Kube
+from tests.support.namespaces import drop_namespace, make_namespace
+from tests.support.postgres import Cluster
+from tests.support.program import Program
+
+NAMESPACE = "chaos"
+MODES = ("warm-async", "hot-async", "warm-sync", "hot-sync")
+
+
+def config_of(mode: str) -> dict[str, Any]:
+    """A mode's stack config; everything that is not named has its default."""
+    standby, streaming = mode.split("-")
+    return {
+        "namespace": NAMESPACE,
+        "version": versions()["17"],
+        "replicas": 3,
+        "standbyMode": standby.capitalize(),
+        "streamingMode": "Synchronous" if streaming == "sync" else "Asynchronous",
+        "storage": {"resources": {"requests": {"storage": "512Mi"}}},
+        "deletionPolicy": "WipeOut",
+    }
+
+
+@contextlib.contextmanager
+def standing_clusters(
+    lab: Lab, kube: Kube, program: Program, modes: Sequence[str]
+) -> Iterator[dict[str, Deployed]]:
+    """The clusters of these modes, up as long as the block runs."""
+    make_namespace(kube, NAMESPACE)
+    try:
+        pairs = [
+            (program.stack(f"chaos-{mode}", {**config_of(mode), "name": mode}),
+             Cluster(lab, kube, NAMESPACE, mode))
+            for mode in modes
+        ]  # fmt: skip
+        yield dict(zip(modes, bring_up(pairs), strict=True))
+    finally:
+        lab.faults.mend_all()
+        drop_namespace(kube, NAMESPACE)
