@@ -23,7 +23,7 @@ class Claim(enum.Enum):
     RELEASED = "released"  # given back, with the holder's own mark
     EXPIRED = "expired"  # unchanged for the larger of the recorded and the own duration
     DEAD = "dead"  # that very incarnation is certified dead
-    OWN_DEAD = "own dead"  # an earlier start of this very pod held it, and is proven gone
+    OWN_DEAD = "own dead"  # this pod's own: of an earlier start proven gone, or of a tenure over
     VACANT = "vacant"  # nobody's, without a release mark, for less than a full duration
     UNKNOWN = "unknown"  # not seen yet, or unreadable
 

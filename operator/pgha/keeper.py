@@ -129,7 +129,9 @@ class Keeper:
                     else Claim.VACANT
                 )
             elif raw.holder == self._identity.incarnation:
-                claim = Claim.HELD if age < duration else Claim.EXPIRED
+                # Not held though it names this very container: a tenure that ended, or an
+                # acquisition whose answer was lost. Only a new compare-and-swap settles it.
+                claim = Claim.HELD if self._held is not None else Claim.OWN_DEAD
             elif own_dead and pod_of(raw.holder) == self._identity.pod and _same_uid(
                 raw.holder, self._identity
             ):
