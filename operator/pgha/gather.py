@@ -41,6 +41,7 @@ from pgha.votes import Poll
 
 SWITCHOVER = "pgha.dev/switchover"
 WAL_WITHIN = 30.0
+LOOK_AGAIN = 5.0  # seconds after which a refused directory is looked at anew: it may be mended
 FENCER_WITHIN = 2.0  # seconds in which the fencer answers
 
 _RUN = {
@@ -209,7 +210,8 @@ class Gatherer:
     def _data(self, run: RunView, job_running: bool, record: Record) -> DataView:
         m = self.member
         if run.run is Run.STOPPED and not job_running:
-            if m.data.data is Data.UNKNOWN:
+            refused = m.data.data is Data.REFUSED and boottime() - m.looked_at > LOOK_AGAIN
+            if m.data.data is Data.UNKNOWN or refused:
                 m.look()
             if m.data.data is Data.READY and m.data.end is None:
                 try:

@@ -5,12 +5,14 @@ Owns the mutable state that the gatherer reads and the executor writes; decides 
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from dataclasses import dataclass, field, replace
 
+from pgha.clock import boottime
 from pgha.facts import Data, DataView
 from pgha.lsn import History, Position
-from pgha.postgres.directory import Directory, DirectoryState
+from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 
 STATES = {
     DirectoryState.EMPTY: Data.EMPTY,
@@ -43,15 +45,28 @@ class Member:
     checkpoint_term: int = 0
     slots_term: int = 0
     primary_timeline: int = 0
+    looked_at: float = float("-inf")
     end_at: float = float("-inf")  # when the end of WAL was last tried to be read
 
     def look(self) -> None:
-        """Read the directory anew: after a stop, a copy, a promotion."""
+        """Read the directory anew: after a stop, a copy, a promotion.
+
+        What cannot be read now is not known: the fencer may have killed pg_controldata too.
+        """
         self.end_at = float("-inf")
+        self.looked_at = boottime()
+        try:
+            self._look()
+        except (OSError, DirectoryError, subprocess.SubprocessError, ValueError) as e:
+            self.data = DataView(Data.UNKNOWN, str(e))
+
+    def _look(self) -> None:
         d = self.directory
         state = STATES[d.state()]
         if state is not Data.READY:
-            self.data = DataView(state, d.explain())
+            why = d.explain()
+            # No reason any more: it was another state a moment ago.
+            self.data = DataView(state if why else Data.UNKNOWN, why)
             return
         control = d.control()
         timeline = max(control.timeline, control.min_recovery_timeline)
