@@ -1,114 +1,196 @@
-"""When an object counts as made. Pure: a live object in, the reason to wait on (or None) out."""
+"""When an object counts as made. Pure: live objects in, what is still missing out.
+
+An empty list means ready. A condition that can no longer come true raises `Failed`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+Object = dict[str, Any]
+
 DEFAULT_SECONDS = 600.0
+CLAIM_SECONDS = 300.0
+SETTLE_SECONDS = 10.0
+"""How long a Service's endpoints must stay unchanged, for stragglers among its pods."""
 
 
-def pending(live: dict[str, Any], endpoints: list[dict[str, Any]] | None = None) -> str | None:
-    """Why the object is not ready yet, in a few words; None once it is."""
-    check = _CHECKS.get(str(live.get("kind")))
-    if check is None:
-        return None
-    return check(live, endpoints or [])
+class Failed(Exception):
+    """Waiting longer is in vain."""
 
 
-def _observed(live: dict[str, Any]) -> str | None:
-    seen = (live.get("status") or {}).get("observedGeneration")
-    wanted = live["metadata"].get("generation")
-    return None if seen == wanted else "its newest spec was not taken up yet"
+@dataclass(frozen=True)
+class Around:
+    """What an await looks at beside the object itself."""
+
+    endpoints: list[Object] = field(default_factory=list)
+    settled: bool = True
+    bind_late: bool = False
+    """The claim's class binds only when a pod needs the volume."""
+    first: bool = True
+    """The object is new, not changed."""
 
 
-def _stateful_set(live: dict[str, Any], _: list[dict[str, Any]]) -> str | None:
-    status, spec = live.get("status") or {}, live["spec"]
-    wanted = spec.get("replicas", 1)
-    if why := _observed(live):
-        return why
-    ready = status.get("readyReplicas", 0)
-    if ready != wanted:
-        return f"{ready} of {wanted} replicas are ready"
-    if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
-        return None
-    if status.get("updatedReplicas", 0) != wanted or (
-        status.get("currentRevision") != status.get("updateRevision")
-    ):
-        return f"{status.get('updatedReplicas', 0)} of {wanted} replicas have the newest revision"
-    if status.get("replicas", 0) != wanted:
-        return f"{status.get('replicas', 0)} replicas are there, {wanted} are wanted"
-    return None
+Check = Callable[[Object, Around], list[str]]
 
 
-def _deployment(live: dict[str, Any], _: list[dict[str, Any]]) -> str | None:
-    status, wanted = live.get("status") or {}, live["spec"].get("replicas", 1)
-    if why := _observed(live):
-        return why
-    for condition in status.get("conditions", []):
-        if condition["type"] == "Progressing" and condition["status"] == "False":
-            return str(condition.get("message", "it does not progress"))
-    if status.get("updatedReplicas", 0) != wanted or status.get("availableReplicas", 0) != wanted:
-        return f"{status.get('availableReplicas', 0)} of {wanted} replicas are available"
-    if status.get("replicas", 0) != wanted:
-        return "replicas of an older revision still run"
-    return None
+def check_of(obj: Object) -> Check | None:
+    """The await of this kind; None for a kind that is ready once it exists."""
+    return _CHECKS.get((str(obj.get("apiVersion")), str(obj.get("kind"))))
 
 
-def _service(live: dict[str, Any], endpoints: list[dict[str, Any]]) -> str | None:
+def read_check_of(obj: Object) -> Check | None:
+    """The await that a refresh makes as well; not every kind has one."""
+    return check_of(obj) if obj.get("kind") not in _NOT_ON_READ else None
+
+
+def limit(obj: Object, timeout: float, annotated: str) -> float:
+    """Seconds to wait: customTimeouts, else pulumi.com/timeoutSeconds, else the kind's own."""
+    if timeout:
+        return timeout
+    if annotated.isdigit():
+        return float(annotated)
+    slow_to_bind = obj.get("kind") in ("PersistentVolume", "PersistentVolumeClaim")
+    return CLAIM_SECONDS if slow_to_bind else DEFAULT_SECONDS
+
+
+def _status(live: Object) -> Object:
+    status: Object = live.get("status") or {}
+    return status
+
+
+def _taken_up(live: Object) -> bool:
+    """Has the controller seen the newest spec? Until then its status tells of an older one."""
+    seen: int = _status(live).get("observedGeneration", 0)
+    wanted: int = live["metadata"].get("generation", 0)
+    return seen >= wanted > 0
+
+
+def _stateful_set(live: Object, _: Around) -> list[str]:
+    status, wanted = _status(live), live["spec"].get("replicas", 1)
+    counts = {key: status.get(key, 0) for key in
+              ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas")}  # fmt: skip
+    current, newest = status.get("currentRevision", ""), status.get("updateRevision", "")
+    on_delete = (live["spec"].get("updateStrategy") or {}).get("type") == "OnDelete"
+    if on_delete and live["metadata"].get("generation", 0) > 1:
+        rolled, whole = True, counts["replicas"] == counts["readyReplicas"] == wanted
+    else:
+        rolled = current != "" and current == newest
+        whole = (
+            counts["replicas"] == counts["readyReplicas"] == counts["currentReplicas"] == wanted
+        )
+    if not _taken_up(live):
+        rolled = whole = False
+    missing = []
+    if not whole:
+        ready = counts["readyReplicas"]
+        shown = ready if rolled else min(ready, counts["updatedReplicas"])
+        missing.append(f"{shown} out of {wanted} replicas succeeded readiness checks")
+    if not rolled:
+        missing.append(
+            f'StatefulSet controller failed to advance from revision "{current}" '
+            f'to revision "{newest}"'
+        )
+    return missing
+
+
+def _deployment(live: Object, _: Around) -> list[str]:
+    status, wanted = _status(live), live["spec"].get("replicas", 1)
+    if not _taken_up(live):
+        return ["Deployment controller has not taken up the newest spec"]
+    missing = []
+    conditions = {each["type"]: each for each in status.get("conditions", [])}
+    for name in ("Available", "Progressing"):
+        condition = conditions.get(name, {})
+        if condition.get("status") == "False":
+            missing.append(f"[{condition.get('reason')}] {condition.get('message')}")
+        elif name == "Available" and condition.get("status") != "True":
+            missing.append("the Deployment is not available yet")
+    ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
+    if ready < wanted:
+        missing.append(f"{ready} out of {wanted} replicas succeeded readiness checks")
+    elif status.get("replicas", 0) > wanted:
+        missing.append("replicas of an older revision still run")
+    return missing
+
+
+def _daemon_set(live: Object, _: Around) -> list[str]:
+    status = _status(live)
+    if not _taken_up(live):
+        return ["DaemonSet controller has not taken up the newest spec"]
+    wanted = status.get("desiredNumberScheduled", 0)
+    ready = min(status.get("numberReady", 0), status.get("updatedNumberScheduled", 0))
+    return [] if ready >= wanted else [f"{ready} out of {wanted} pods are ready"]
+
+
+def _service(live: Object, around: Around) -> list[str]:
     spec = live["spec"]
-    if spec.get("type") == "ExternalName" or not spec.get("selector"):
-        return None
-    if spec.get("clusterIP") == "None":
-        return None
-    for piece in endpoints:
-        for endpoint in piece.get("endpoints") or []:
-            if (endpoint.get("conditions") or {}).get("ready"):
-                return None
-    return "it has no ready endpoint"
+    if spec.get("type") == "LoadBalancer" and not (
+        (_status(live).get("loadBalancer") or {}).get("ingress")
+    ):
+        return ["Service was not allocated an IP address; does your cloud provider support this?"]
+    if spec.get("type") == "ExternalName" or spec.get("clusterIP") == "None":
+        return []
+    if not spec.get("selector"):
+        return []
+    conditions = [
+        endpoint.get("conditions") or {}
+        for piece in around.endpoints
+        for endpoint in piece.get("endpoints") or []
+    ]
+    unready = [
+        each for each in conditions if each.get("ready") is False and not each.get("terminating")
+    ]
+    if unready or not around.settled or (around.first and not around.endpoints):
+        return [
+            "Service does not target any Pods. Selected Pods may not be ready, or "
+            "field '.spec.selector' may not match labels on any Pods"
+        ]
+    return []
 
 
-def _claim(live: dict[str, Any], _: list[dict[str, Any]]) -> str | None:
-    phase = (live.get("status") or {}).get("phase")
-    return None if phase == "Bound" else f"its phase is {phase}"
+def _claim(live: Object, around: Around) -> list[str]:
+    phase = _status(live).get("phase")
+    if phase == "Bound" or (around.bind_late and phase == "Pending"):
+        return []
+    return [f"PersistentVolumeClaim is not bound. status.phase currently at: {phase}"]
 
 
-def _pod(live: dict[str, Any], _: list[dict[str, Any]]) -> str | None:
-    status = live.get("status") or {}
+def _volume(live: Object, _: Around) -> list[str]:
+    phase = _status(live).get("phase")
+    return [] if phase in ("Available", "Bound") else [f"PersistentVolume is {phase}"]
+
+
+def _pod(live: Object, _: Around) -> list[str]:
+    status = _status(live)
     if status.get("phase") == "Succeeded":
-        return None
+        return []
     for condition in status.get("conditions", []):
         if condition["type"] == "Ready" and condition["status"] == "True":
-            return None
-    return f"its phase is {status.get('phase')}"
+            return []
+    return [f"Pod is {status.get('phase')}"]
 
 
-_CHECKS = {
-    "StatefulSet": _stateful_set,
-    "Deployment": _deployment,
-    "Service": _service,
-    "PersistentVolumeClaim": _claim,
-    "Pod": _pod,
+def _job(live: Object, _: Around) -> list[str]:
+    for condition in _status(live).get("conditions", []):
+        if condition["status"] == "True":
+            if condition["type"] == "Complete":
+                return []
+            if condition["type"] == "Failed":
+                raise Failed(f"[{condition.get('reason')}] {condition.get('message')}")
+    return ["Job has not completed"]
+
+
+_CHECKS: dict[tuple[str, str], Check] = {
+    ("apps/v1", "DaemonSet"): _daemon_set,
+    ("apps/v1", "Deployment"): _deployment,
+    ("apps/v1", "StatefulSet"): _stateful_set,
+    ("batch/v1", "Job"): _job,
+    ("v1", "PersistentVolume"): _volume,
+    ("v1", "PersistentVolumeClaim"): _claim,
+    ("v1", "Pod"): _pod,
+    ("v1", "Service"): _service,
 }
-
-
-def unready(pods: list[dict[str, Any]]) -> str:
-    """For the message of an await that timed out: which pods are not ready, and why."""
-    lines = []
-    for pod in pods:
-        status, reasons = pod.get("status") or {}, []
-        if _pod(pod, []) is None:
-            continue
-        for one in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
-            state = one.get("state") or {}
-            for how in ("waiting", "terminated"):
-                if how in state and (how == "waiting" or state[how].get("exitCode")):
-                    said = state[how]
-                    reasons.append(
-                        f"container {one['name']}: {said.get('reason')} {said.get('message', '')}"
-                        .strip()
-                    )
-        for condition in status.get("conditions", []):
-            if condition["type"] == "PodScheduled" and condition["status"] == "False":
-                reasons.append(str(condition.get("message")))
-        lines.append(f"  [Pod {pod['metadata']['name']}]: " + ("; ".join(reasons) or "not ready"))
-    return "\n".join(lines)
+_NOT_ON_READ = ("PersistentVolume", "PersistentVolumeClaim")
