@@ -60,6 +60,10 @@ class History(tuple[Switch, ...]):
                 raise ValueError(f"a history file with more than {MAX_ANCESTORS} ancestors")
         return cls(switches)
 
+    def timeline_at(self, at: LSN, timeline: int) -> int:
+        """The timeline that a record at `at` is of, in the history of `timeline`."""
+        return next((s.timeline for s in self if at < s.at), timeline)
+
     def text(self) -> str:
         return "".join(f"{s.timeline}\t{s.at}\tpgha\n" for s in self)
 

@@ -12,29 +12,23 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pgha.lsn import LSN, History, Position
-from pgha.postgres.wal import end_of_timeline
+from pgha.postgres import wal
+from pgha.postgres.control import Control, DirectoryError, Origin, origin, read_control
+from pgha.postgres.programs import ProgramLate, run
+
+__all__ = ["Control", "Directory", "DirectoryError", "DirectoryState"]
 
 ID_FILE = "pgha.id"
-CONTROL_WITHIN = 10.0  # seconds
+VERSION_WITHIN = 10.0  # seconds
 STUB = "pgha stub"
-_SEGMENT = re.compile(r"([0-9A-F]{8})[0-9A-F]{16}")
 _NOTE = re.compile(r"[a-z][a-z-]{0,30}")
 _AUTO = re.compile(r"\s*([A-Za-z_][\w.$]*)\s*(?:=\s*|\s)(.*?)\s*")
-_LIMITS = {
-    "max_connections setting": "max_connections",
-    "max_worker_processes setting": "max_worker_processes",
-    "max_wal_senders setting": "max_wal_senders",
-    "max_prepared_xacts setting": "max_prepared_transactions",
-    "max_locks_per_xact setting": "max_locks_per_transaction",
-}
 
 
 class DirectoryState(enum.Enum):
@@ -44,31 +38,6 @@ class DirectoryState(enum.Enum):
     DIRTY = "dirty"
     OTHER_MAJOR = "other major"
     BROKEN = "broken"
-
-
-class DirectoryError(Exception):
-    """One sentence: the directory, what is wrong, the remedy."""
-
-
-@dataclass(frozen=True)
-class Control:
-    """pg_controldata, as far as the agent needs it."""
-
-    system_id: int
-    timeline: int
-    checkpoint: LSN
-    redo: LSN
-    min_recovery_end: LSN
-    min_recovery_timeline: int
-    state: str
-    segment_size: int
-    data_checksums: bool
-    wal_log_hints: bool
-    limits: Mapping[str, int]  # of the server that wrote the WAL: conf.LIMITS
-
-    @property
-    def cleanly_stopped(self) -> bool:
-        return self.state in ("shut down", "shut down in recovery")
 
 
 class Directory:
@@ -108,71 +77,86 @@ class Directory:
                     f"`version` back to {major}, or upgrade the data with pg_upgrade first"
                 )
             self.control()
-        except (OSError, DirectoryError, subprocess.SubprocessError, ValueError) as e:
+        except (OSError, DirectoryError, ProgramLate, ValueError, IndexError) as e:
             return DirectoryState.BROKEN, f"{self.pgdata} cannot be read: {e}"
         return DirectoryState.READY, ""
 
     @cached_property
     def major(self) -> int:
-        out = subprocess.run(
-            [self.bin / "postgres", "--version"], capture_output=True, text=True, check=True,
-            timeout=CONTROL_WITHIN,
-        ).stdout
-        return int(re.findall(r"(\d+)[.\w]*", out)[0])
+        said = run([self.bin / "postgres", "--version"], VERSION_WITHIN)
+        return int(re.findall(r"(\d+)[.\w]*", said.out)[0])
 
     def control(self) -> Control:
         """Raises DirectoryError if pg_control cannot be read."""
-        done = subprocess.run(
-            [self.bin / "pg_controldata", "-D", self.pgdata], capture_output=True, text=True,
-            timeout=CONTROL_WITHIN, env={**os.environ, "LC_ALL": "C"},
-        )
-        if done.returncode != 0:
-            raise DirectoryError(f"pg_controldata {self.pgdata}: {done.stderr.strip()[:200]}")
-        return parse_control(done.stdout)
+        return read_control(self.bin, self.pgdata)
 
     def history(self, timeline: int) -> History:
         """The ancestors of a timeline, from its history file; empty for timeline 1."""
         if timeline <= 1:
             return History()
-        path = self.pgdata / "pg_wal" / f"{timeline:08X}.history"
         try:
-            return History.parse(path.read_text())
+            return History.parse(self._history_file(timeline).read_text())
         except FileNotFoundError:
             return History()
 
-    def end_of_wal(self, timeout: float) -> Position:
-        """The exact end of the valid WAL on disk; only while no receiver writes.
+    def end_of_wal(self, timeout: float, flushed: LSN | None = None) -> Position:
+        """The exact end of the valid WAL on disk: what recovery would reach. Only while no
+        receiver writes. Raises DirectoryError or WalUnreadable when it cannot be known.
 
-        Follows the newest timeline that has segments here and descends from the control file's.
-        Raises DirectoryError when no record can be read.
+        `flushed` is a position that this directory is known to have flushed in its present
+        history: the reading begins shortly before it.
         """
+        deadline = time.monotonic() + timeout
         control = self.control()
-        wal = self.pgdata / "pg_wal"
-        present = {
-            int(found[1], 16) for p in os.listdir(wal) if (found := _SEGMENT.fullmatch(p))
-        }
-        for timeline in sorted((t for t in present if t > control.timeline), reverse=True):
-            history = self.history(timeline)
-            began = [s.at for s in history if s.timeline == control.timeline]
-            if not began or began[0] < control.redo:
-                continue
-            start = max(control.redo, history[-1].at)
-            end = end_of_timeline(
-                self.bin, wal, timeline, start, control.segment_size, timeout
+        begin = origin(self.pgdata, control)
+        shape = wal.Shape(control.segment_size, control.system_id)
+        folder, first = self.pgdata / "pg_wal", shape.number(begin.needed)
+        timeline = self._recovery_timeline(control, begin)
+        history = self.history(timeline)
+        found = wal.segments(folder, history, timeline, first, shape)
+        if shape.number(begin.start) >= first + len(found):
+            raise DirectoryError(
+                f"{folder} lacks WAL from {begin.needed} on: the directory needs a clone"
             )
-            if end is not None:
-                return Position(timeline, end)
+        starts = [begin.start]
+        if flushed is not None:
+            sure = LSN(max(0, shape.number(flushed) - 1) * control.segment_size)
+            starts[:0] = [sure] if sure > begin.start else []
+        for start in starts:
+            left = deadline - time.monotonic()
+            last = wal.last_record(self.bin, found, first, start, shape, left)
+            if last is not None:
+                # A segment begins with a copy of what came before the switch to its timeline.
+                of_file = found[shape.number(last.start) - first].timeline
+                return Position(min(of_file, history.timeline_at(last.start, timeline)), last.end)
+        raise DirectoryError(
+            f"no WAL record from {begin.start} on can be read in {folder}: the directory needs "
+            "a clone"
+        )
+
+    def _recovery_timeline(self, control: Control, begin: Origin) -> int:
+        """As recovery_target_timeline = latest finds it (timeline.c, findNewestTimeLine): the
+        last number in a row that has a history file, if that grew out of this directory."""
+        own = max(control.timeline, control.min_recovery_timeline)
+        newest = own
+        while self._history_file(newest + 1).exists():
+            newest += 1
+        for timeline in range(newest, own, -1):
             if self._is_stub(timeline):
                 continue
-        end = end_of_timeline(
-            self.bin, wal, control.timeline, control.redo, control.segment_size, timeout
-        )
-        if end is None:
-            raise DirectoryError(
-                f"no WAL record from {control.redo} on can be read in {wal}: the directory needs "
-                "a clone"
-            )
-        return Position(control.timeline, end)
+            history = self.history(timeline)
+            if history.timeline_at(begin.start, timeline) != begin.timeline:
+                continue
+            reached = control.min_recovery_end
+            if reached and (
+                history.timeline_at(LSN(reached - 1), timeline) != control.min_recovery_timeline
+            ):
+                continue
+            return timeline
+        return own
+
+    def _history_file(self, timeline: int) -> Path:
+        return self.pgdata / "pg_wal" / f"{timeline:08X}.history"
 
     # -- marks ----------------------------------------------------------------------------------
 
@@ -226,8 +210,12 @@ class Directory:
     # -- what is written before a start ---------------------------------------------------------
 
     def write_standby_signal(self) -> None:
-        """Before every start but the first private one (law, point 4); flushed."""
-        write_durably(self.pgdata / "standby.signal", b"")
+        """Before every start but the first private one (law, point 4); flushed. One that is there
+        is kept: a full disk is no reason not to start."""
+        signal = self.pgdata / "standby.signal"
+        if not signal.exists():
+            write_durably(signal, b"")
+        _sync_folder(self.pgdata)
         for leftover in ("promote", "recovery.signal", "backup_label.old"):
             (self.pgdata / leftover).unlink(missing_ok=True)
 
@@ -264,18 +252,28 @@ class Directory:
         history file after its own, so the caller makes one for each number in between.
         """
         text = history.text() + f"{timeline}\t{end}\t{STUB}\n"
-        path = self.pgdata / "pg_wal" / f"{number:08X}.history"
+        path = self._history_file(number)
         if not path.exists():
             write_durably(path, text.encode())
 
     def drop_stubs(self) -> None:
-        """Stubs are for the moment of a promotion only: recovery would follow them."""
-        for path in (self.pgdata / "pg_wal").glob("*.history"):
-            if STUB in path.read_text():
-                path.unlink()
+        """Drop the stubs of a promotion that was not completed: recovery would follow them.
+
+        One below a real history stays: standbys find the newest timeline by counting, and fetch
+        each number's file from here.
+        """
+        numbers = {
+            int(path.stem, 16): path for path in (self.pgdata / "pg_wal").glob("*.history")
+            if re.fullmatch(r"[0-9A-F]{8}", path.stem)
+        }
+        stubs = {n for n in numbers if self._is_stub(n)}
+        newest = max(numbers.keys() - stubs, default=1)
+        for number in stubs:
+            if number > newest:
+                numbers[number].unlink()
 
     def _is_stub(self, timeline: int) -> bool:
-        path = self.pgdata / "pg_wal" / f"{timeline:08X}.history"
+        path = self._history_file(timeline)
         return path.exists() and STUB in path.read_text()
 
     def initdb(self, username: str, timeout: float) -> None:
@@ -283,16 +281,19 @@ class Directory:
         self.write_note("initializing", {"by": username})
         self.empty_out()
         self.pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)
-        done = subprocess.run(
-            [
-                self.bin / "initdb", "-D", self.pgdata, f"--username={username}",
-                "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8", "--auth-host=reject",
-                "--auth-local=trust",
-            ],
-            capture_output=True, text=True, timeout=timeout,
-        )
-        if done.returncode != 0:
-            raise DirectoryError(f"initdb failed: {done.stderr.strip()[-300:]}")
+        try:
+            said = run(
+                [
+                    self.bin / "initdb", "-D", self.pgdata, f"--username={username}",
+                    "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
+                    "--auth-host=reject", "--auth-local=trust",
+                ],
+                timeout,
+            )  # fmt: skip
+        except (ProgramLate, OSError) as e:
+            raise DirectoryError(f"initdb in {self.pgdata}: {e}") from e
+        if said.status != 0:
+            raise DirectoryError(f"initdb failed: {said.err.strip()[-300:]}")
 
     def empty_out(self) -> None:
         """Remove what is in PGDATA; the caller has made sure that it may."""
@@ -303,41 +304,18 @@ class Directory:
         return shutil.disk_usage(self.pgdata.parent).free
 
 
-def parse_control(text: str) -> Control:
-    """The output of pg_controldata under LC_ALL=C; raises DirectoryError for anything else."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if colon:
-            found[key.strip()] = value.strip()
-    try:
-        return Control(
-            system_id=int(found["Database system identifier"]),
-            timeline=int(found["Latest checkpoint's TimeLineID"]),
-            checkpoint=LSN.parse(found["Latest checkpoint location"]),
-            redo=LSN.parse(found["Latest checkpoint's REDO location"]),
-            min_recovery_end=LSN.parse(found["Minimum recovery ending location"]),
-            min_recovery_timeline=int(found["Min recovery ending loc's timeline"]),
-            state=found["Database cluster state"],
-            segment_size=int(found["Bytes per WAL segment"]),
-            data_checksums=found.get("Data page checksum version", "0") != "0",
-            wal_log_hints=found.get("wal_log_hints setting") == "on",
-            limits={name: int(found[key]) for key, name in _LIMITS.items()},
-        )
-    except (KeyError, ValueError) as e:
-        raise DirectoryError(f"pg_controldata said something unexpected: {e!r}") from e
-
-
 def write_durably(path: Path, content: bytes) -> None:
     """Write a sibling, flush it, rename it over `path`, flush the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(fd, content)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(temporary, path)
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync_folder(path.parent)
 
 

@@ -24,7 +24,7 @@ from pgha.actions import (
 )
 from pgha.facts import Branch, Data, Facts, Run, Vote
 from pgha.lsn import History
-from pgha.record import Promotion
+from pgha.record import Promotion, Record
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
@@ -245,6 +245,28 @@ def _refused_branch(f: Facts) -> Do | None:
     return None
 
 
+def _intent_spent(f: Facts) -> Do | None:
+    """PostgreSQL was promoted and died before that was on the record: a number is used once."""
+    p = f.record.promotion
+    if not _before(f) or p is None or f.tenure is None or p.done:
+        return None
+    if p.term != f.tenure.term or p.promoter != f.incarnation or f.data.timeline < p.number:
+        return None
+    again = replace(_adopted(f), term=f.record.term + 1)
+    return Do([Acquire(again)], f"timeline {p.number}")
+
+
+def _adopted(f: Facts) -> Record:
+    """The record with the branch that an open intent began, where this directory is on it.
+
+    That promotion did happen: its number and fork are history from now on (amendment 8).
+    """
+    intent = f.record.open_intent
+    if f.data.branch is Branch.AHEAD and intent is not None and intent.number == f.data.timeline:
+        return replace(f.record, timeline=f.data.timeline, history=f.data.history)
+    return f.record
+
+
 def _intent(f: Facts) -> Do | None:
     if not _before(f):
         return None
@@ -256,7 +278,7 @@ def _intent(f: Facts) -> Do | None:
         return Do((), "too little of the lease is left", look_again_in=0.2)
     number = max(f.record.highest_number, f.data.timeline) + 1
     record = replace(
-        f.record,
+        _adopted(f),
         promotion=Promotion(f.tenure.term, number, f.incarnation),
         highest_number=number,
         release=None,
@@ -328,6 +350,11 @@ RULES = (
          _open_intent),
     Rule("quorum-missing", "Too few voters are heard to know every acknowledged commit.",
          _quorum_missing),
+    Rule(
+        "intent-spent",
+        "This promotion happened and was lost before its completion: a new term begins.",
+        _intent_spent,
+    ),
     Rule("intent", "The promotion is put on the record before it happens.", _intent),
     Rule("promote", "PostgreSQL is promoted.", _promote),
     Rule("complete", "The promotion happened and is put on the record.", _complete),

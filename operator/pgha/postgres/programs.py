@@ -1,0 +1,50 @@
+"""Runs PostgreSQL's programs, with deadlines that hold even where a disk does not answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ProgramLate(Exception):
+    """A program did not end in time; one sentence."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a program ended, and what it printed, in English."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last_words(self) -> str:
+        """What it complained of, for one sentence."""
+        lines = self.err.strip().splitlines()
+        return lines[-1][-300:] if lines else f"exit status {self.status}"
+
+
+def run(command: Sequence[str | Path], timeout: float) -> Said:
+    """Raises ProgramLate after `timeout` seconds, OSError if it cannot be started.
+
+    A process that waits for a disk cannot be killed: it is not waited for.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"}, text=True, errors="replace",
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=max(0.0, timeout))
+    except subprocess.TimeoutExpired as e:
+        raise ProgramLate(f"{Path(command[0]).name} did not end in {timeout:.1f} s") from e
+    finally:
+        if process.poll() is None:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+    return Said(process.returncode, out, err)

@@ -1,0 +1,156 @@
+"""The simulated ground: time, the Lease, the network, and PostgreSQL as a list of WAL records.
+
+What it models: compare-and-swap with lost answers and outages; WAL that is prefix-copied from an
+attached primary; crash, clean stop, promotion, rewind and clone; synchronous commit by the
+setting that is active, a step after it was set. What it does not: partial records, the page
+cache, a reload that some walsenders see later than others (that is `pulse`'s and PostgreSQL's
+own matter, tested in tests/integration/postgres).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from dataclasses import dataclass, field, replace
+
+from pgha.kube.errors import ApiUnreachable, Conflict, NotFound
+from pgha.kube.leases import RawLease
+from pgha.lsn import LSN, History, Position, Switch
+from pgha.quorum import quorum_of
+
+RECORD_BYTES = 64
+
+
+@dataclass
+class World:
+    """Shared by all members of one schedule."""
+
+    seed: int
+    now: float = 1000.0
+    random: random.Random = field(default_factory=random.Random)
+    lease: RawLease | None = None
+    api_down: bool = False
+    versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    cut: set[str] = field(default_factory=set)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.lease = RawLease(resource_version=str(next(self.versions)), uid="lease-0")
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.now - 1000:8.2f} {text}")
+
+    def linked(self, a: str, b: str) -> bool:
+        return a == b or not ({a, b} & self.cut)
+
+    def token(self) -> str:
+        return f"{self.random.getrandbits(40):010x}"
+
+
+class SimulatedLease:
+    """One member's way to the Lease; stands in for `pgha.kube.leases.LeaseApi`."""
+
+    def __init__(self, world: World, member: str) -> None:
+        self._world, self._member = world, member
+
+    def _reach(self) -> None:
+        if self._world.api_down or self._member in self._world.cut:
+            raise ApiUnreachable("no answer", ambiguous=True)
+
+    def read(self, timeout: float) -> RawLease:
+        self._reach()
+        if self._world.lease is None:
+            raise NotFound(404, "NotFound", "no such Lease")
+        return self._world.lease
+
+    def write(self, lease: RawLease, timeout: float) -> RawLease:
+        w = self._world
+        self._reach()
+        if w.lease is None:
+            raise NotFound(404, "NotFound", "no such Lease")
+        if w.lease.resource_version != lease.resource_version or w.lease.uid != lease.uid:
+            raise Conflict(409, "Conflict", "it changed")
+        return self._landed(replace(lease, resource_version=str(next(w.versions))))
+
+    def create(self, lease: RawLease, timeout: float) -> RawLease:
+        w = self._world
+        self._reach()
+        if w.lease is not None:
+            raise Conflict(409, "AlreadyExists", "it is there")
+        version = str(next(w.versions))
+        return self._landed(replace(lease, resource_version=version, uid=f"lease-{version}"))
+
+    def _landed(self, lease: RawLease) -> RawLease:
+        self._world.lease = lease
+        if self._world.random.random() < 0.03:
+            raise ApiUnreachable("the answer was lost after the write had landed", ambiguous=True)
+        return lease
+
+
+@dataclass
+class Directory:
+    """A data directory: WAL records are (timeline, transaction)."""
+
+    wal: list[tuple[int, int]] = field(default_factory=list)
+    timeline: int = 1
+    history: History = field(default_factory=History)
+    id: str = ""
+    ready: bool = False
+    dirty: bool = False
+    clean: bool = False
+
+    @property
+    def end(self) -> Position:
+        return Position(self.timeline, LSN(len(self.wal) * RECORD_BYTES))
+
+    def promote(self, number: int) -> None:
+        self.history = History((*self.history, Switch(self.timeline, self.end.lsn)))
+        self.timeline, self.clean = number, False
+
+    def holds(self, transactions: set[int]) -> set[int]:
+        """Those of `transactions` that are missing here."""
+        return transactions - {t for _, t in self.wal}
+
+    def receive(self, source: Directory, most: int) -> bool:
+        """Stream from `source`; False where the own WAL is no prefix of its."""
+        own = len(self.wal)
+        if source.wal[:own] != self.wal:
+            return False
+        self.wal.extend(source.wal[own : own + most])
+        if len(self.wal) >= (source.history[-1].at // RECORD_BYTES if source.history else 0):
+            self.timeline, self.history = source.timeline, source.history
+        return True
+
+    def copy_of(self, source: Directory, token: str) -> None:
+        self.wal, self.timeline, self.history = list(source.wal), source.timeline, source.history
+        self.id, self.ready, self.dirty, self.clean = token, True, False, False
+
+
+@dataclass
+class Server:
+    """A PostgreSQL process over a directory."""
+
+    run: str = "stopped"  # stopped, standby, primary
+    attached: str | None = None
+    attached_term: int = 0
+    attached_at: float = 0.0
+    sync_names: str = ""
+    active_names: str = ""
+    promoting: int = 0
+    unacknowledged: list[tuple[int, int]] = field(default_factory=list)  # (position, transaction)
+
+    def stop(self) -> None:
+        self.run, self.attached, self.promoting = "stopped", None, 0
+        self.sync_names = self.active_names = ""
+        self.unacknowledged = []
+
+    @property
+    def quorum(self) -> int:
+        """W that PostgreSQL may be waiting for at this moment: the weaker of old and new."""
+        return min(quorum_of(self.sync_names), quorum_of(self.active_names))
+
+
+def token() -> str:
+    return secrets.token_hex(4)

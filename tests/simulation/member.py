@@ -1,0 +1,436 @@
+"""One simulated member: the real decision and the real keeper over a simulated server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pgha import actions as a
+from pgha.facts import (
+    Barrier,
+    Branch,
+    Data,
+    DataView,
+    Facts,
+    Job,
+    Peer,
+    PodFacts,
+    Replication,
+    Request,
+    Run,
+    RunView,
+    Sender,
+    Vote,
+    Votes,
+)
+from pgha.keeper import Keeper
+from pgha.lsn import LSN, branch
+from pgha.quorum import quorum_of
+from pgha.record import Record
+from pgha.rules import decide
+from pgha.settings import Identity, Settings
+
+from tests.simulation.cluster import Directory, Server, SimulatedLease, World
+
+RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}
+
+
+@dataclass
+class Member:
+    """A pod: its volume outlives its containers."""
+
+    world: World
+    name: str
+    settings: Settings
+    peers: dict[str, Member]
+    declared: tuple[str, ...] = ()
+    directory: Directory = field(default_factory=Directory)
+    server: Server = field(default_factory=Server)
+    uid: int = 0
+    alive: bool = False
+    paused: bool = False
+    leaving: bool = False
+    restart_at: float = 0.0
+    same_pod: bool = False
+    fence_at: float | None = None
+    end: Any = None
+    seen: dict[str, tuple[float, Peer]] = field(default_factory=dict)
+    votes: Votes = field(default_factory=Votes)
+    voted: tuple[int, str] = (0, "")
+    promised_until: float = 0.0
+    job: tuple[str, str | None, float] | None = None
+    checkpointed: int = 0
+    slots: int = 0
+    rewindable: int = 0
+    curious: tuple[float, float] = (0.0, -10.0)
+    stopped_at: float = 0.0
+    flush_before: int = -1
+    fresh_senders: dict[str, str] = field(default_factory=dict)
+    barrier_of: tuple[str, int, float] | None = None
+    missing_since: float | None = None
+    request: Request | None = None
+    role: str | None = None
+    noted: str | None = None  # the last record seen, on the volume
+    fired: set[str] = field(default_factory=set)
+    next_renewal: float = 0.0
+    keeper: Keeper = field(init=False)
+
+    # -- containers -----------------------------------------------------------------------------
+
+    def boot(self, new_pod: bool) -> None:
+        """A new agent; nothing of the former one's memory is left."""
+        if new_pod:
+            self.uid += 1
+            self.role = None
+        w = self.world
+        self.identity = Identity(self.name, f"uid-{self.uid}", w.token())
+        self.keeper = Keeper(
+            SimulatedLease(w, self.name), self.identity, self.settings.times,  # type: ignore[arg-type]
+            allow=self._allow, may_renew=lambda: None, flushed=self._flushed, wake=lambda: None,
+            promises=self._promises, clock=lambda: w.now,
+        )
+        self.alive, self.paused, self.leaving = True, False, False
+        self.server.stop()
+        self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
+        self.job, self.checkpointed, self.slots, self.rewindable = None, 0, 0, 0
+        self.curious, self.barrier_of, self.missing_since = (0.0, -10.0), None, None
+        self.stopped_at, self.next_renewal = w.now, w.now
+        self.same_pod = not new_pod
+        if self.directory.ready and not self.directory.dirty:
+            self.end = self.directory.end
+        w.note(f"{self.name} boots as {self.identity.incarnation}")
+
+    def die(self, restart_in: float) -> None:
+        """The container ends at once, with everything in it."""
+        self.alive = False
+        self.server.stop()
+        self.restart_at = self.world.now + restart_in
+        if self.job is not None and self.job[0] == "rewind":
+            self.directory.dirty = True
+
+    def _allow(self, deadline: float | None) -> None:
+        self.fence_at = deadline
+
+    def _flushed(self) -> Any:
+        return self.directory.end if self.server.run == "primary" else None
+
+    def fencer(self) -> None:
+        """Acts though the agent may not, but not while the whole container is frozen."""
+        if self.fence_at is not None and self.world.now >= self.fence_at:
+            if self.server.run != "stopped":
+                self.world.note(f"{self.name} is fenced")
+                self.stopped_at = self.world.now
+            self.server.stop()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        facts = self.facts()
+        if facts.record.init == "initialized" and facts.data.data is Data.READY:
+            self.noted = facts.record.dump()
+        decision = decide(facts)
+        self.fired.add(decision.rule)
+        if decision.actions:
+            self.world.note(f"{self.name} {decision.rule} {decision.detail}")
+        for action in decision.actions:
+            if not self._perform(action, facts):
+                return
+
+    def renew(self) -> None:
+        """The renewal thread's step, when it is due."""
+        if self.world.now < self.next_renewal or self.keeper.tenure() is None:
+            return
+        times = self.settings.times
+        if self.keeper._put(None) is None:
+            self.keeper.promising = False
+            self.next_renewal = self.world.now + times.renew_every
+        else:
+            self.keeper._seek_promises()
+            self.next_renewal = self.world.now + times.retry_period
+
+    def watch(self) -> None:
+        """The watch of the Lease delivers, unless it is down or slow."""
+        w = self.world
+        if not w.api_down and self.name not in w.cut:
+            self.keeper.observe(w.lease)
+
+    # -- facts ----------------------------------------------------------------------------------
+
+    def record(self) -> Record:
+        return self.keeper.view(self._dead, True).record
+
+    def _dead(self, incarnation: str) -> bool:
+        if not self.settings.synchronous or self.world.api_down or self.name in self.world.cut:
+            return False
+        pod = self.peers.get(incarnation.split("/")[0])
+        return pod is not None and pod.alive and pod.same_pod and (
+            pod.identity.incarnation != incarnation
+            and pod.identity.incarnation.split("/")[1] == incarnation.split("/")[1]
+        )
+
+    def branch(self, directory: Directory, record: Record) -> Branch:
+        if record.init != "initialized":
+            return Branch.UNKNOWN
+        return Branch(branch(
+            directory.history, directory.timeline, directory.end.lsn, record.history,
+            record.timeline,
+        ))
+
+    def facts(self) -> Facts:
+        w, d, s = self.world, self.directory, self.server
+        view = self.keeper.view(self._dead, self.same_pod)
+        state = (
+            Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY
+        )
+        ready = state is Data.READY
+        end = self.end if s.run != "stopped" else (d.end if ready else None)
+        data = DataView(
+            state, "", d.id if ready else None, 7 if ready else None, d.timeline, d.history,
+            end, d.clean, self.branch(d, view.record) if ready and end else Branch.UNKNOWN,
+        )
+        running = self.job is not None
+        self._look_at_standbys()
+        pods = {
+            n: PodFacts(n, str(m.uid), m.role, m.leaving) for n, m in self.peers.items() if m.alive
+        }
+        run = RunView(
+            RUNS[s.run], s.attached, s.attached_term, w.now - s.attached_at,
+            self._receiving(), w.now - self.stopped_at, timeline=d.timeline if s.run == "primary"
+            else 0, rewindable_term=self.rewindable, asked_checkpoint_term=self.checkpointed,
+            asked_slots_term=self.slots,
+        )
+        curious = w.now - self.curious[0] if w.now - self.curious[1] <= 3.0 else 0.0
+        return Facts(
+            now=w.now, me=self.name, incarnation=self.identity.incarnation,
+            settings=self.settings, declared=self.declared, lease=view,
+            tenure=self.keeper.tenure(), data=data, run=run, leaving=self.leaving,
+            peers={n: replace(p, age=w.now - at) for n, (at, p) in self.seen.items()},
+            pods=pods, votes=replace(
+                self.votes, asked_for=w.now - self.votes.asked_for,
+                last_asked=w.now - self.votes.last_asked,
+            ),
+            voted_term=self.voted[0],
+            promised=max(0.0, self.promised_until - w.now),
+            replication=self._replication(), barrier=self._barrier(),
+            job=Job(self.job[0] if self.job else "", running),
+            request=self.request, curious_for=curious,
+        )
+
+    def _receiving(self) -> bool:
+        source = self.peers.get(self.server.attached or "")
+        return (
+            self.server.run == "standby" and source is not None and source.alive
+            and not source.paused and source.server.run == "primary"
+            and self.world.linked(self.name, source.name)
+            and source.directory.wal[: len(self.directory.wal)] == self.directory.wal
+        )
+
+    def standbys(self) -> list[Member]:
+        return [m for m in self.peers.values() if m is not self and m.alive
+                and m.server.attached == self.name and m._receiving()]
+
+    def _look_at_standbys(self) -> None:
+        if self.server.run != "primary":
+            self.barrier_of, self.missing_since, self.flush_before = None, None, -1
+            self.fresh_senders = {}
+            return
+        names = self.server.active_names
+        if self.barrier_of is None or self.barrier_of[0] != names:
+            self.barrier_of = (names, len(self.directory.wal), self.world.now)
+        record = self.record()
+        s = {m.name for m in self.standbys()} & record.voter_names & set(self.declared)
+        if len(s) >= record.write_quorum:
+            self.missing_since = None
+        elif self.missing_since is None:
+            self.missing_since = self.world.now
+
+    def _replication(self) -> Replication:
+        if self.server.run != "primary":
+            return Replication()
+        before, self.flush_before = self.flush_before, len(self.directory.wal)
+        senders = tuple(
+            Sender(m.name, LSN(len(m.directory.wal) * 64), True, m.directory.id,
+                   before >= 0 and len(m.directory.wal) >= before)
+            for m in self.standbys()
+        )
+        slots = {f"pgha_{n.replace('-', '_')}": True for n in self.declared if n != self.name}
+        missing = 0.0 if self.missing_since is None else self.world.now - self.missing_since
+        return Replication(0.0, senders, self.directory.end.lsn, self.server.active_names, slots,
+                           missing)
+
+    def _barrier(self) -> Barrier:
+        if self.barrier_of is None:
+            return Barrier()
+        names, at, since = self.barrier_of
+        s = self.record().voter_names - {self.name}
+        past = [m for m in self.standbys() if m.name in s and len(m.directory.wal) >= at]
+        return Barrier(names, self.world.now > since
+                       and len(past) >= max(1, quorum_of(names)))
+
+    # -- what others ask ------------------------------------------------------------------------
+
+    def reachable(self, other: Member) -> bool:
+        return other.alive and not other.paused and self.world.linked(self.name, other.name)
+
+    def status(self) -> Peer:
+        d = self.directory
+        ready = d.ready and not d.dirty and self.job is None
+        view = self.keeper.view(self._dead, True)
+        return Peer(
+            self.name, 0.0, str(self.uid), d.id or None,
+            Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
+            RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
+            view.record.term, self.rewindable, self._receiving(),
+            self.noted, self.settings.hot, self.leaving,
+        )
+
+    def vote(self, term: int, candidate: str) -> Vote:
+        view = self.keeper.view(self._dead, True)
+        refused = Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
+        if (
+            self.keeper.tenure() is not None or self.promised_until > self.world.now
+            or term < max(self.voted[0], view.record.term)
+            or (term == self.voted[0] and self.voted[1] != candidate)
+            or self.server.run == "primary" or self.job is not None or not self.directory.ready
+            or self.directory.dirty
+        ):
+            return refused
+        self.voted = (term, candidate)
+        self.server.attached = None
+        self.end = self.directory.end
+        return Vote(self.name, self.directory.id, True, self.directory.end,
+                    self.branch(self.directory, view.record), True)
+
+    def promise(self, holder: str, seconds: float) -> bool:
+        view = self.keeper.view(self._dead, True)
+        if self.keeper.tenure() is not None or view.holder != holder:
+            return False
+        if self.voted[0] > view.record.term:
+            return False
+        self.promised_until = max(self.promised_until, self.world.now + seconds)
+        return True
+
+    def _promises(self, term: int) -> float | None:
+        record = self.record()
+        others = [n for n in record.voter_names if n != self.name]
+        needed = len(others)
+        if record.write_quorum > 0 and not record.degraded:
+            needed = max(1, len(record.voters) - record.read_quorum)
+        if needed <= 0:
+            return None
+        given = sum(
+            1 for n in others if n in self.peers and self.reachable(self.peers[n])
+            and record.votes(n, self.peers[n].directory.id)
+            and self.peers[n].promise(self.identity.incarnation,
+                                      self.settings.times.lease_duration)
+        )
+        return self.world.now if given >= needed else None
+
+    # -- actions --------------------------------------------------------------------------------
+
+    def _perform(self, action: a.Action, facts: Facts) -> bool:
+        """False: what follows is not done."""
+        w, d, s = self.world, self.directory, self.server
+        match action:
+            case a.StopServer(mode=mode):
+                d.clean = mode == "fast" and s.run == "primary"
+                if d.clean:  # a fast stop waits until the walsenders have sent everything
+                    for m in self.standbys():
+                        m.directory.receive(d, len(d.wal))
+                s.stop()
+                self.end, self.stopped_at = None, w.now
+                self.keeper.settled()
+            case a.StartStandby():
+                self.keeper.settled()
+                s.run, s.attached, self.end = "standby", None, None
+                d.clean = False
+            case a.Attach(member=member, term=term):
+                if term >= self.voted[0]:
+                    s.attached, s.attached_term, s.attached_at = member, term, w.now
+                    self.end = None
+            case a.Detach():
+                s.attached, self.end = None, d.end
+            case a.Acquire(record=record):
+                if facts.promised > 0 and facts.tenure is None:
+                    return False
+                if self.keeper.acquire(record) is None:
+                    self.votes = Votes()
+                    self.next_renewal = w.now + self.settings.times.renew_every
+            case a.WriteRecord(record=record):
+                return self.keeper.write(record) is None
+            case a.ReleaseLease(successor=successor, end=end):
+                record = replace(facts.record, end=end or facts.record.end)
+                if end is None and facts.promoted:
+                    record = replace(record, end=None)
+                if facts.request and facts.promoted:
+                    record = replace(record, switched=facts.request.id)
+                self.keeper.release(record, successor)
+            case a.AskVotes(term=term):
+                self._ask_votes(term, facts)
+            case a.AskPeers():
+                last = self.curious[1]
+                self.curious = (w.now if w.now - last > 3.0 else self.curious[0], w.now)
+                for n, m in self.peers.items():
+                    if self.reachable(m):
+                        self.seen[n] = (w.now, m.status())
+            case a.SetSyncNames(value=value):
+                s.sync_names = value
+                if s.run != "primary":
+                    s.active_names = value
+            case a.Promote(number=number):
+                if self.keeper.tenure() is not None and s.run == "standby":
+                    d.promote(number)
+                    s.run, self.end = "primary", None
+            case a.MoveLabels(primary=primary, replicas=replicas):
+                for n in (primary, *replicas):
+                    if n in self.peers:
+                        self.peers[n].role = "primary" if n == primary else "replica"
+            case a.LabelSelf():
+                self.role = "replica"
+            case a.Checkpoint():
+                if facts.tenure:
+                    self.checkpointed = self.rewindable = facts.tenure.term
+            case a.KeepSlots():
+                if facts.tenure:
+                    self.slots = facts.tenure.term
+            case a.StartJob(kind=kind, source=source):
+                self.job = (kind, source, w.now + w.random.uniform(0.5, 3.0))
+                if kind == "rewind":
+                    d.dirty = True
+            case a.CancelJob():
+                self.job = None
+            case a.MarkDirty():
+                d.dirty = True
+            case a.End():
+                self.die(w.random.uniform(1.0, 4.0))
+                self.uid += 1  # the next container is another pod's
+                self.same_pod = False
+                return False
+            case _:
+                pass
+        return True
+
+    def _ask_votes(self, term: int, facts: Facts) -> None:
+        w = self.world
+        answers = dict(self.votes.answers) if self.votes.term == term else {}
+        first = self.votes.asked_for if self.votes.term == term else w.now
+        for n in facts.record.voter_names - {self.name}:
+            if n not in answers and n in self.peers and self.reachable(self.peers[n]):
+                vote = self.peers[n].vote(term, self.identity.incarnation)
+                if vote.granted:
+                    answers[n] = vote
+        self.votes = Votes(term, first, False, w.now, answers)
+
+    def work(self) -> None:
+        """A job that is due ends."""
+        if self.job is None or self.world.now < self.job[2]:
+            return
+        kind, source, _ = self.job
+        self.job = None
+        if kind == "initdb":
+            if self.keeper.tenure() is not None:
+                self.directory = Directory(id=self.world.token(), ready=True, clean=True)
+            return
+        origin = self.peers.get(source or "")
+        if origin is not None and self.reachable(origin) and origin.server.run == "primary":
+            self.directory.copy_of(origin.directory, self.world.token())

@@ -1,0 +1,248 @@
+"""One random schedule: faults, clients, and the invariants after every step. Owns the verdict."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from pgha import quorum
+from pgha.facts import Request
+from pgha.quorum import quorum_of
+from pgha.record import Record
+from pgha.settings import Settings
+
+from tests.simulation.cluster import World
+from tests.simulation.member import Member
+
+STEP = 0.25  # seconds
+RECORD = "pgha.dev/record"
+HEALED_WITHIN = 150.0  # seconds of simulated time after the last fault
+
+
+class Broken(AssertionError):
+    """An invariant does not hold; the text names it, the seed and the history."""
+
+
+@dataclass
+class Schedule:
+    """`gentle`: only faults that leave every disk and every link whole (tests.md, I2)."""
+
+    seed: int
+    faults_for: float = 60.0
+    world: World = field(init=False)
+    members: dict[str, Member] = field(default_factory=dict)
+    acknowledged: set[int] = field(default_factory=set)
+    fired: set[str] = field(default_factory=set)
+    _next: int = 0
+    _promoted: dict[int, str] = field(default_factory=dict)
+    _timeline: int = 0
+    _was_primary: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        rng = random.Random(self.seed * 7919 + 1)
+        self.rng = rng
+        self.world = World(self.seed)
+        size = rng.choice((1, 2, 3, 3, 3, 3, 5))
+        synchronous = rng.random() < 0.6
+        self.gentle = rng.random() < 0.4
+        self.settings = Settings(
+            "c", "ns", "app", "15", hot=rng.random() < 0.5, synchronous=synchronous,
+            strict=synchronous and size > 1 and rng.random() < 0.3,
+            min_sync_replicas=rng.choice((1, 1, 2)) if size > 3 else 1,
+        )
+        declared = tuple(f"c-{n}" for n in range(size))
+        for name in declared:
+            self.members[name] = Member(
+                self.world, name, self.settings, self.members, declared
+            )
+        for member in self.members.values():
+            member.boot(new_pod=True)
+
+    # -- running --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Raises Broken."""
+        try:
+            self._until(self.world.now + 40.0, self._settled, "the cluster comes up", False)
+            end = self.world.now + self.faults_for
+            while self.world.now < end:
+                if self.rng.random() < 0.05:
+                    self._strike()
+                self._step()
+            self._heal()
+            self._until(
+                self.world.now + HEALED_WITHIN, self._settled, "liveness after healing", True
+            )
+        except AssertionError as e:
+            tail = "\n".join(self.world.log[-60:])
+            raise Broken(f"seed {self.seed}: {e}\n{tail}") from e
+
+    def _until(self, deadline: float, condition: object, what: str, must: bool) -> None:
+        calm = 0
+        while self.world.now < deadline:
+            self._step()
+            calm = calm + 1 if self._settled() else 0
+            if calm > 8:
+                return
+        if must:
+            raise AssertionError(f"I6/I7: {what} took longer: {self._state()}")
+
+    def _settled(self) -> bool:
+        primaries = [m for m in self.members.values() if m.alive and m.server.run == "primary"]
+        if len(primaries) != 1 or not primaries[0].facts().promoted:
+            return False
+        return len(primaries[0].standbys()) == len(self.members) - 1
+
+    def _state(self) -> str:
+        return "; ".join(
+            f"{m.name} {m.server.run} alive={m.alive} attached={m.server.attached} "
+            f"end={m.directory.end} ready={m.directory.ready} dirty={m.directory.dirty}"
+            for m in self.members.values()
+        ) + f" {self._record()}"
+
+    def _record(self) -> Record:
+        lease = self.world.lease
+        return Record.parse(lease.annotations.get(RECORD)) if lease else Record()
+
+    def _step(self) -> None:
+        w = self.world
+        w.now += STEP
+        order = list(self.members.values())
+        self.rng.shuffle(order)
+        for m in order:
+            if not m.alive:
+                if w.now >= m.restart_at:
+                    m.boot(new_pod=not m.same_pod)
+                continue
+            if m.paused == "all":
+                continue
+            m.fencer()
+            if m.paused:
+                continue
+            if self.rng.random() < 0.9:
+                m.watch()
+            m.renew()
+            m.work()
+            if m.alive:
+                for _ in range(self.rng.choice((1, 1, 2, 4))):
+                    if m.alive:
+                        m.turn()
+            self._check()
+        self._replicate()
+        self._write()
+        self._check()
+
+    # -- the database ---------------------------------------------------------------------------
+
+    def _replicate(self) -> None:
+        for m in self.members.values():
+            if m.alive and m.paused != "all" and m._receiving() and self.rng.random() < 0.9:
+                source = m.peers[m.server.attached or ""]
+                m.directory.receive(source.directory, self.rng.choice((1, 3, 50)))
+
+    def _write(self) -> None:
+        """Clients write wherever writes are taken, and note what was acknowledged."""
+        for m in self.members.values():
+            if not m.alive or m.paused == "all" or m.server.run != "primary":
+                continue
+            s, d = m.server, m.directory
+            self._next += 1
+            d.wal.append((d.timeline, self._next))
+            s.unacknowledged.append((len(d.wal), self._next))
+            needed = quorum_of(s.active_names)
+            standbys = [x for x in m.standbys() if f'"{x.name}"' in s.active_names]
+            waiting = []
+            for position, transaction in s.unacknowledged:
+                enough = sum(len(x.directory.wal) >= position for x in standbys) >= needed
+                if enough:
+                    self.acknowledged.add(transaction)
+                else:
+                    waiting.append((position, transaction))
+            s.unacknowledged = waiting
+            s.active_names = s.sync_names
+
+    # -- faults ---------------------------------------------------------------------------------
+
+    def _strike(self) -> None:
+        w, rng = self.world, self.rng
+        m = rng.choice(list(self.members.values()))
+        primaries = [x for x in self.members.values() if x.server.run == "primary"]
+        if primaries and rng.random() < 0.6:
+            m = primaries[0]
+        gentle = ["postgres", "container", "delete", "switchover"]
+        rough = ["freeze", "stop-agent", "cut", "api", "delete-lease", "delete-all", "forced",
+                 "mend"]
+        kind = rng.choice(gentle if self.gentle else gentle + rough + rough)
+        if self.gentle and any(not x.alive or x.leaving for x in self.members.values()):
+            return
+        w.note(f"** {kind} {m.name}")
+        if kind == "postgres" and m.alive:
+            if m.server.run != "stopped":
+                m.server.stop()
+                m.stopped_at, m.directory.clean = w.now, False
+        elif kind == "container" and m.alive:
+            m.die(rng.uniform(0.5, 3.0))
+            m.same_pod = True
+        elif kind == "forced" and m.alive:
+            m.die(rng.uniform(1.0, 20.0))
+            m.same_pod = False
+        elif kind == "delete":
+            m.leaving = True
+        elif kind == "delete-all":
+            for x in self.members.values():
+                x.leaving = True
+        elif kind == "switchover":
+            request = Request(w.token(), None)
+            for x in self.members.values():
+                x.request = request
+        elif kind in ("freeze", "stop-agent"):
+            m.paused = "all" if kind == "freeze" else "agent"  # type: ignore[assignment]
+        elif kind == "cut":
+            w.cut.add(m.name)
+        elif kind == "api":
+            w.api_down = True
+        elif kind == "delete-lease":
+            w.lease = None
+        elif kind == "mend":
+            self._heal()
+
+    def _heal(self) -> None:
+        self.world.cut.clear()
+        self.world.api_down = False
+        for m in self.members.values():
+            m.paused = False
+
+    # -- invariants -----------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        writable = [m for m in self.members.values()
+                    if m.alive and m.paused != "all" and m.server.run == "primary"]
+        if len(writable) > 1:
+            raise AssertionError(f"I1: {[m.name for m in writable]} accept writes")
+        for m in writable:
+            key = (m.name, m.directory.timeline)
+            if key in self._was_primary:
+                continue
+            self._was_primary.add(key)
+            missing = m.directory.holds(self.acknowledged)
+            if missing and (self.settings.synchronous or self.gentle):
+                raise AssertionError(
+                    f"I2: {m.name} is primary on timeline {m.directory.timeline} without "
+                    f"{len(missing)} acknowledged commits"
+                )
+            self.acknowledged -= missing  # asynchronous: lost, once
+        if self.world.lease is None:
+            return
+        record = self._record()
+        if record.timeline < self._timeline:
+            raise AssertionError(f"I4: the timeline fell from {self._timeline} to {record}")
+        self._timeline = record.timeline
+        p = record.promotion
+        if p is not None:
+            before = self._promoted.setdefault(p.term, f"{p.promoter} {p.number}")
+            if before != f"{p.promoter} {p.number}":
+                raise AssertionError(f"I4: two promotions in term {p.term}: {before} and {p}")
+        if self.settings.synchronous and record.init == "initialized":
+            holder = self.members.get(record.primary or "")
+            if holder is not None and holder.server.run == "primary" and holder.alive:
+                quorum.check(record, holder.server.quorum)
