@@ -1,5 +1,7 @@
 """PULUMI_HOME of the lab: which Kubernetes provider the engine finds there. Owns the plugin folder.
 
+The engine itself, its language host and that one's script are put into `bin/` by `lab.tools`.
+
 The official provider is used where it is installed already (in PULUMI_HOME or on PATH), where
 LAB_PROVIDER names its path, or where LAB_PROVIDER=official asks for the download; nothing is
 downloaded unasked. Otherwise the stand-in of `lab.provider` is put in its place.
@@ -24,6 +26,19 @@ DOWNLOAD_SECONDS = 300.0
 def folder(home: Path) -> Path:
     """Where the engine looks for the provider that the SDK asks for."""
     return home / "plugins" / f"resource-kubernetes-v{versions.PULUMI_KUBERNETES}"
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """What the engine must be told to use this cache alone, and nothing of the user's."""
+    programs = (str(cache / "bin"), str(cache / "venv" / "bin"), os.environ.get("PATH", os.defpath))
+    return {
+        "PATH": os.pathsep.join(programs),
+        "VIRTUAL_ENV": str(cache / "venv"),
+        "PULUMI_HOME": str(cache / "pulumi"),
+        "PULUMI_BACKEND_URL": f"file://{cache / 'pulumi' / 'state'}",
+        "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", "lab"),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
 
 
 def install(cache: Path) -> None:

@@ -70,6 +70,8 @@ def _taken_up(live: Object) -> bool:
 
 def _stateful_set(live: Object, _: Around) -> list[str]:
     status, wanted = _status(live), live["spec"].get("replicas", 1)
+    if not _taken_up(live):
+        return ["StatefulSet controller has not taken up the newest spec"]
     counts = {key: status.get(key, 0) for key in
               ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas")}  # fmt: skip
     current, newest = status.get("currentRevision", ""), status.get("updateRevision", "")
@@ -81,8 +83,6 @@ def _stateful_set(live: Object, _: Around) -> list[str]:
         whole = (
             counts["replicas"] == counts["readyReplicas"] == counts["currentReplicas"] == wanted
         )
-    if not _taken_up(live):
-        rolled = whole = False
     missing = []
     if not whole:
         ready = counts["readyReplicas"]

@@ -83,7 +83,7 @@ class Waiting:
         if check is None or kinds.annotated_true(inputs, "skipAwait"):
             return live
         seconds = awaits.limit(inputs, timeout, kinds.annotation(inputs, "timeoutSeconds"))
-        end, told = self._pace.now() + seconds, 0.0
+        end, told = self._pace.now() + seconds, float("-inf")
         around = _Surroundings(self._calls, self._pace, first)
         name = live["metadata"]["name"]
         while True:
