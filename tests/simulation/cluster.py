@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import secrets
 from dataclasses import dataclass, field, replace
 
 from pgha.kube.errors import ApiUnreachable, Conflict, NotFound
@@ -151,6 +150,3 @@ class Server:
         """W that PostgreSQL may be waiting for at this moment: the weaker of old and new."""
         return min(quorum_of(self.sync_names), quorum_of(self.active_names))
 
-
-def token() -> str:
-    return secrets.token_hex(4)

@@ -29,7 +29,6 @@ from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.rules import decide
 from pgha.settings import Identity, Settings
-
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
 
 RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}

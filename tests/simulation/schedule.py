@@ -10,7 +10,6 @@ from pgha.facts import Request
 from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.settings import Settings
-
 from tests.simulation.cluster import World
 from tests.simulation.member import Member
 

@@ -1,0 +1,123 @@
+"""Rules broken on purpose: the simulation has to notice each (tests.md: a test that cannot fail
+is a defect). A mutation lives only inside its test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pgha import quorum
+from pgha.facts import Claim, Facts
+from pgha.keeper import Keeper
+from pgha.rules import RULES, decide, promotion
+from tests.simulation import member as members
+from tests.simulation.member import Member
+from tests.simulation.schedule import Broken, Schedule
+
+pytestmark = pytest.mark.simulation
+
+Patch = pytest.MonkeyPatch
+MOST = 400  # schedules until a mutation counts as unnoticed
+
+
+def without(*ids: str) -> Callable[[Facts], Any]:
+    kept = tuple(rule for rule in RULES if rule.id not in ids)
+    return lambda facts: decide(facts, kept)
+
+
+def writable_without_lease(patch: Patch) -> None:
+    patch.setattr(members, "decide", without("lease-lost"))
+    patch.setattr(Member, "fencer", lambda self: None)
+
+
+def claims_early(patch: Patch) -> None:
+    real = Keeper.view
+
+    def view(self: Keeper, dead: Any, own_dead: bool) -> Any:
+        seen = real(self, dead, own_dead)
+        early = seen.claim is Claim.HELD and seen.age > 4.0 and self.tenure() is None
+        return replace(seen, claim=Claim.EXPIRED) if early else seen
+
+    patch.setattr(Keeper, "view", view)
+
+
+def promotes_without_quorum(patch: Patch) -> None:
+    patch.setattr(promotion, "_judge", lambda facts: "nobody was asked")
+    patch.setattr(promotion, "_granted", lambda facts: [])
+
+
+def never_yields(patch: Patch) -> None:
+    patch.setattr(members, "decide", without("yield"))
+
+
+def votes_without_detaching(patch: Patch) -> None:
+    real = Member.vote
+
+    def vote(self: Member, term: int, candidate: str) -> Any:
+        attached, since = self.server.attached, self.server.attached_term
+        answer = real(self, term, candidate)
+        self.server.attached, self.server.attached_term = attached, since
+        return answer
+
+    patch.setattr(Member, "vote", vote)
+
+
+def degrades_silently(patch: Patch) -> None:
+    real = quorum.plan
+
+    def plan(record: Any, seen: quorum.Standing) -> Any:
+        step = real(record, seen)
+        silent = isinstance(step, quorum.Rewrite) and step.record.degraded and not record.degraded
+        return quorum.SetNames("") if silent else step
+
+    patch.setattr(quorum, "plan", plan)
+
+
+def reuses_a_number(patch: Patch) -> None:
+    patch.setattr(members, "decide", without("intent-spent"))
+
+
+def forgets_a_branch(patch: Patch) -> None:
+    patch.setattr(promotion, "_adopted", lambda facts: facts.record)
+
+
+def starts_unrecorded_voters(patch: Patch) -> None:
+    """Counts a copy as a voter before it has caught up, and without raising R."""
+    real = quorum.plan
+
+    def plan(record: Any, seen: quorum.Standing) -> Any:
+        step = real(record, seen)
+        if isinstance(step, quorum.Rewrite) and len(step.record.voters) > len(record.voters):
+            return quorum.Rewrite(replace(step.record, read_quorum=1), step.why)
+        return step
+
+    patch.setattr(quorum, "plan", plan)
+
+
+#: With the schedule to begin with: some need a rare history.
+MUTATIONS = {
+    writable_without_lease: 0,
+    claims_early: 0,
+    promotes_without_quorum: 0,
+    never_yields: 45,
+    votes_without_detaching: 265,
+    degrades_silently: 0,
+    reuses_a_number: 0,
+    forgets_a_branch: 0,
+    starts_unrecorded_voters: 0,
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
+def test_a_broken_rule_is_noticed(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutation(monkeypatch)
+    first = MUTATIONS[mutation]
+    for seed in range(first, first + MOST):
+        try:
+            Schedule(seed).run()
+        except (Broken, ValueError):
+            return
+    pytest.fail(f"{mutation.__name__} passed {MOST} schedules unnoticed")
