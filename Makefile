@@ -50,8 +50,9 @@ integration: packages lab-up ## adapters against real PostgreSQL, API server and
 e2e: packages lab-up ## the real program on the real cluster
 	$(IN_LAB) $(PYTEST) -m e2e
 
-chaos: packages lab-up ## faults against running clusters, long
-	$(IN_LAB) $(PYTEST) -m chaos
+chaos: packages lab-up ## faults against running clusters, long: RUNS of each, NEMESES, MODES
+	$(IN_LAB) $(PYTHON) -m tests.chaos --runs $(or $(RUNS),10) \
+		$(if $(NEMESES),--nemeses $(NEMESES)) $(if $(MODES),--modes $(MODES))
 
 bench: packages lab-up ## measure outages and cost
 	$(IN_LAB) $(PYTHON) -m bench
