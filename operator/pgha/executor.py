@@ -23,6 +23,7 @@ from pgha.member import Member
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
+from pgha.record import Record
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
@@ -174,6 +175,7 @@ class Executor:
             return
         why = self.keeper.acquire(action.record)
         if why is None:
+            self._keep(action.record)
             self.log("acquired", term=action.record.term)
             self.poll.forget()
         else:
@@ -183,6 +185,12 @@ class Executor:
         why = self.keeper.write(action.record)
         if why is not None:
             raise NotWritten(f"the record on the Lease was not written: {why}")
+        self._keep(action.record)
+
+    def _keep(self, record: Record) -> None:
+        """On the own disk too, before anything follows from it (amendment 10)."""
+        if record.init == "initialized":
+            self.member.directory.write_note("record", {"record": record.dump()})
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         record = replace(facts.record, end=action.end or facts.record.end)

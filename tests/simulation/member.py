@@ -353,10 +353,13 @@ class Member:
                 if facts.promised > 0 and facts.tenure is None:
                     return False
                 if self.keeper.acquire(record) is None:
+                    self._note(record)
                     self.votes = Votes()
                     self.next_renewal = w.now + self.settings.times.renew_every
             case a.WriteRecord(record=record):
-                return self.keeper.write(record) is None
+                if self.keeper.write(record) is not None:
+                    return False
+                self._note(record)
             case a.ReleaseLease(successor=successor, end=end):
                 record = replace(facts.record, end=end or facts.record.end)
                 if end is None and facts.promoted:
@@ -408,6 +411,10 @@ class Member:
             case _:
                 pass
         return True
+
+    def _note(self, record: Record) -> None:
+        if record.init == "initialized" and self.directory.ready:
+            self.noted = record.dump()
 
     def _ask_votes(self, term: int, facts: Facts) -> None:
         w = self.world

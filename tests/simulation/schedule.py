@@ -108,14 +108,14 @@ class Schedule:
         w.now += STEP
         order = list(self.members.values())
         self.rng.shuffle(order)
+        for m in order:  # the kernel's timer strikes before a thawed process does anything
+            if m.alive and m.paused != "all":
+                m.fencer()
         for m in order:
             if not m.alive:
                 if w.now >= m.restart_at:
                     m.boot(new_pod=not m.same_pod)
                 continue
-            if m.paused == "all":
-                continue
-            m.fencer()
             if m.paused:
                 continue
             if self.rng.random() < 0.9:
@@ -210,6 +210,8 @@ class Schedule:
         self.world.api_down = False
         for m in self.members.values():
             m.paused = False
+            if m.alive:
+                m.fencer()
 
     # -- invariants -----------------------------------------------------------------------------
 

@@ -1,0 +1,189 @@
+"""The tenure, by an injected clock and the simulated Lease: what counts from when (law, 1-5)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgha.facts import Claim
+from pgha.keeper import RECORD, Keeper
+from pgha.kube.leases import RawLease
+from pgha.record import Record
+from pgha.settings import Identity, Times
+from tests.simulation.cluster import SimulatedLease, World
+
+pytestmark = pytest.mark.unit
+
+TIMES = Times(15, 10, 2)
+
+
+class Ground:
+    """A keeper with what it holds on to, in a world of its own."""
+
+    def __init__(self, member: str = "a-0", world: World | None = None) -> None:
+        self.world = world or World(1)
+        self.allowed: list[float | None] = []
+        self.refuse: str | None = None
+        self.promised: float | None = None
+        self.keeper = Keeper(
+            SimulatedLease(self.world, member), Identity(member, "uid", "start"),  # type: ignore[arg-type]
+            TIMES, allow=self.allowed.append, may_renew=lambda: self.refuse,
+            flushed=lambda: None, wake=lambda: None, promises=lambda term: self.promised,
+            clock=lambda: self.world.now,
+        )
+        self.keeper.observe(self.world.lease)
+
+    def pass_(self, seconds: float) -> None:
+        self.world.now += seconds
+
+    def view(self, dead: str = "", own_dead: bool = False) -> Claim:
+        return self.keeper.view(lambda incarnation: incarnation == dead, own_dead).claim
+
+
+@pytest.fixture
+def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
+    made = Ground()
+    monkeypatch.setattr(made.world.random, "random", lambda: 1.0)  # no answer is lost
+    return made
+
+
+def test_a_tenure_ends_by_the_clock(ground: Ground) -> None:
+    assert ground.keeper.acquire(Record(term=1)) is None
+    tenure = ground.keeper.tenure()
+    assert tenure is not None and tenure.left == pytest.approx(10)
+    assert ground.allowed[-1] == pytest.approx(ground.world.now + TIMES.fence_after)
+    ground.pass_(9.9)
+    assert ground.keeper.tenure() is not None
+    ground.pass_(0.2)
+    assert ground.keeper.tenure() is None and "renew" in ground.keeper.lost_because
+
+
+def test_the_fencer_strikes_before_anybody_may_claim() -> None:
+    assert TIMES.renew_deadline < TIMES.fence_after < TIMES.lease_duration
+
+
+def test_a_renewal_counts_from_before_it_was_sent(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.keeper.acquire(Record(term=1))
+    ground.pass_(4)
+    slow = ground.keeper._api.write
+
+    def write(lease: RawLease, timeout: float) -> RawLease:
+        ground.pass_(3)
+        return slow(lease, timeout)
+
+    monkeypatch.setattr(ground.keeper._api, "write", write)
+    assert ground.keeper._put(None) is None
+    tenure = ground.keeper.tenure()
+    assert tenure is not None and tenure.left == pytest.approx(7)
+
+
+def test_another_annotation_does_not_end_a_tenure(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    lease = ground.world.lease
+    assert lease is not None
+    noted = {**lease.annotations, "pgha.dev/switchover": "{}"}
+    ground.world.lease = replace(
+        lease, annotations=noted, resource_version=str(next(ground.world.versions))
+    )
+    assert ground.keeper._put(None) is None
+    assert "pgha.dev/switchover" in ground.world.lease.annotations  # type: ignore[union-attr]
+
+
+def test_a_foreign_holder_or_a_higher_term_is_loss(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    lease = ground.world.lease
+    assert lease is not None
+    version = str(next(ground.world.versions))
+    ground.keeper.observe(replace(lease, holder="b-0/u/s", resource_version=version))
+    assert ground.keeper.tenure() is None
+
+    other = Ground()
+    other.world.random.random = lambda: 1.0  # type: ignore[method-assign]
+    other.keeper.acquire(Record(term=1))
+    lease = other.world.lease
+    assert lease is not None
+    version = str(next(other.world.versions))
+    other.keeper.observe(replace(
+        lease, annotations={RECORD: Record(term=2).dump()}, resource_version=version
+    ))
+    assert other.keeper.tenure() is None
+
+
+def test_nothing_is_written_after_a_release(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    assert ground.keeper.release(Record(term=1), "a-1") is None
+    released = ground.world.lease
+    assert ground.keeper._put(None) == "it is not held"
+    assert ground.keeper.write(Record(term=1)) == "it is not held"
+    assert ground.world.lease is released
+    assert ground.view() is Claim.RELEASED
+
+
+def test_an_empty_holder_without_the_mark_is_waited_out(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    other = Ground("a-1", ground.world)
+    lease = ground.world.lease
+    assert lease is not None
+    ground.world.lease = replace(
+        lease, holder=None, resource_version=str(next(ground.world.versions))
+    )
+    other.keeper.observe(ground.world.lease)
+    assert other.view() is Claim.VACANT
+    ground.pass_(15.1)
+    assert other.view() is Claim.EXPIRED
+
+
+def test_age_counts_from_the_observed_change_and_by_the_larger_duration(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    lease = ground.world.lease
+    assert lease is not None
+    other = Ground("a-1", ground.world)
+    other.keeper.observe(replace(
+        lease, duration=40, resource_version=str(next(ground.world.versions))
+    ))
+    ground.pass_(39)
+    assert other.view() is Claim.HELD
+    ground.pass_(2)
+    assert other.view() is Claim.EXPIRED
+
+
+def test_a_certificate_is_for_that_very_incarnation(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    other = Ground("a-1", ground.world)
+    assert other.view(dead="a-0/uid/another") is Claim.HELD
+    assert other.view(dead="a-0/uid/start") is Claim.DEAD
+
+
+def test_a_deleted_lease_is_made_again_by_its_holder_alone(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    ground.world.lease = None
+    other = Ground("a-1", ground.world)
+    assert other.view() is Claim.VACANT
+    assert ground.keeper._put(None) == "the Lease is gone"
+    assert ground.keeper._put(None) is None
+    assert ground.world.lease is not None and ground.world.lease.holder == "a-0/uid/start"
+
+
+def test_promises_lengthen_a_tenure_while_the_api_is_gone(ground: Ground) -> None:
+    ground.keeper.acquire(Record(term=1))
+    ground.world.api_down = True
+    ground.pass_(6)
+    assert ground.keeper._put(None) is not None
+    ground.keeper._seek_promises()
+    assert ground.keeper.tenure().left == pytest.approx(4)  # type: ignore[union-attr]
+    ground.promised = ground.world.now
+    ground.keeper._seek_promises()
+    assert ground.keeper.tenure().left == pytest.approx(10)  # type: ignore[union-attr]
+
+
+def test_an_ambiguous_acquisition_is_settled_by_another_one(ground: Ground) -> None:
+    ground.world.random.random = lambda: 0.0  # type: ignore[method-assign]
+    assert ground.keeper.acquire(Record(term=1)) is not None
+    assert ground.keeper.tenure() is None
+    assert ground.view() is Claim.OWN_DEAD
+    ground.world.random.random = lambda: 1.0  # type: ignore[method-assign]
+    assert ground.keeper.acquire(Record(term=2)) is None
+    assert ground.keeper.tenure() is not None
