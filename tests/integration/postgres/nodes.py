@@ -122,9 +122,18 @@ class Node:
     def attached(self, primary: Node) -> Node:
         """Receiving from the primary up to where it is now."""
         self.server.attach(ADDRESS, primary.port, REPLICATION_PASSWORD, self.name, None)
+        return self.catches_up(primary)
+
+    def catches_up(self, primary: Node) -> Node:
+        """A receiver tells no position before it has written something: there is something."""
+        eventually(f"{self.name} is heard of", lambda: self.name in primary.heard())
+        primary.ask("SELECT pg_logical_emit_message(true, 'x', 'y')")
         end = primary.sql.flush_lsn()
         eventually(f"{self.name} has {end}", lambda: (self.received() or 0) >= end)
         return self
+
+    def heard(self) -> set[str]:
+        return {s.name for s in self.sql.replication() if s.state == "streaming"}
 
     def received(self) -> LSN | None:
         receiver = self.server.receiver()

@@ -28,7 +28,7 @@ from tests.integration.postgres.nodes import (
 
 pytestmark = pytest.mark.integration
 
-SOON = 1.0  # seconds given to a call that gets no answer
+SOON = 0.5  # seconds given to a call that gets no answer
 SLACK = 2.0  # seconds by which a busy machine may be late
 
 
