@@ -89,6 +89,11 @@ def test_create_waits_for_a_namespace_that_is_being_made() -> None:
     bench.cluster.failures["create"] = [gone, gone]
     create(bench, config_map(a="1"))
     assert KEY in bench.cluster.objects
+    assert bench.pace.now() > 0
+    waited = bench.pace.now()
+    bench.cluster.failures["create"] = [gone] * 2
+    assert create(bench, config_map("later"), preview=True)[0] == ""
+    assert bench.pace.now() == waited and len(bench.cluster.failures["create"]) == 1
     bench.cluster.failures["create"] = [gone] * 9
     with pytest.raises(Refused, match='namespaces "demo" not found'):
         create(bench, config_map("other"))
@@ -253,6 +258,27 @@ def test_update_tries_again_when_the_object_changes_meanwhile() -> None:
     _, state = create(bench, config_map(a="1"))
     bench.cluster.failures["set_managers"] = [ApiError(409, "Conflict", "it was modified")]
     assert update(bench, state, config_map(a="2"))["data"] == {"a": "2"}
+
+
+def test_an_ignored_field_of_another_manager_is_not_applied() -> None:
+    bench = Bench()
+    _, state = create(bench, config_map(a="1"))
+    entries = bench.cluster.objects[KEY]["metadata"]["managedFields"]
+    entries.append({"manager": "hpa", "operation": "Update",
+                    "fieldsV1": {"f:data": {"f:theirs": {}}}})  # fmt: skip
+    update(bench, state, config_map(a="1", theirs="2", b="3"), ignore=["data.theirs"])
+    assert bench.cluster.asked[-1][4]["data"] == {"a": "1", "b": "3"}
+
+
+def test_a_manager_that_the_program_gave_up_owns_nothing_any_more() -> None:
+    bench = Bench()
+    _, state = create(bench, config_map(a="1"))
+    named = config_map(a="1")
+    named["metadata"]["annotations"] = {"pulumi.com/patchFieldManager": "mine"}
+    assert update(bench, state, named)["__fieldManager"] == "mine"
+    _, manager, force, _, body = bench.cluster.asked[-1]
+    assert (manager, force) == (state["__fieldManager"], False)
+    assert set(body) == {"apiVersion", "kind", "metadata"}
 
 
 def test_a_conflict_is_said_unless_forced() -> None:
