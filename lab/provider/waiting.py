@@ -95,7 +95,8 @@ class Waiting:
             if not missing:
                 return live
             if self._pace.cancelled:
-                raise NotReady(f'Resource operation was cancelled for "{name}"', live, missing)
+                reasons = missing + await self._complaints(cluster, live)
+                raise NotReady(f'Resource operation was cancelled for "{name}"', live, reasons)
             if self._pace.now() >= end:
                 reasons = missing + await self._complaints(cluster, live)
                 raise NotReady(f"'{name}' timed out waiting to be Ready", live, reasons)
