@@ -34,7 +34,6 @@ class Nemesis:
     harm: Harm
     bounds: Bounds
     lasts: float = 0.0
-    global_harm: bool = False  # it harms the API server for every cluster
 
 
 def container(cluster: Cluster, pod: Pod) -> Container:
@@ -242,8 +241,8 @@ NEMESES = {
         Nemesis("api-cut", _api_cut, LEASE, lasts=25.0),
         Nemesis("replication-cut", _replication_cut, PROCESS, lasts=15.0),
         Nemesis("members-cut", _members_cut, PROCESS, lasts=15.0),
-        Nemesis("api-stop", _api_stopped, PROCESS, lasts=25.0, global_harm=True),
-        Nemesis("api-hang", _api_hung, PROCESS, lasts=25.0, global_harm=True),
+        Nemesis("api-stop", _api_stopped, PROCESS, lasts=25.0),
+        Nemesis("api-hang", _api_hung, PROCESS, lasts=25.0),
         Nemesis("lease-delete", _lease_deleted, LEASE),
         Nemesis("lease-stranger", _lease_held_by_a_stranger, LEASE),
         Nemesis("labels", _labels_edited, Bounds(outage=20.0, labels=20.0)),

@@ -133,10 +133,15 @@ def run_in_claim(cluster: Cluster, claim: str, script: str) -> None:
 
 def term(cluster: Cluster) -> int:
     """The number of the term, as the command line shows it."""
-    answer = cluster.pgha("status")
-    assert answer.returncode == 0, answer.stderr
-    shown = answer.stdout
-    return int(shown.partition("term ")[2].split(",")[0])
+
+    def shown() -> str:
+        answer = cluster.pgha("status")
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    # A pod may need a while to reach an API server that was away.
+    text = until("the status", shown, 60, 1.0)
+    return int(text.partition("term ")[2].split(",")[0])
 
 
 def test_the_superuser_is_the_one_of_the_users_secret(cluster: Cluster) -> None:

@@ -157,11 +157,13 @@ def test_a_synchronous_cluster_waits_for_a_standby(day_two: Deployed, cluster: C
     day_two.stack.set(streamingMode="Synchronous")
     day_two.stack.up()
     day_two.healthy()
-    states = until(
-        "both standbys as a quorum",
-        lambda: set(cluster.streaming().values()) == {"quorum"} and cluster.streaming(), 30,
-    )  # fmt: skip
-    assert set(states) == {pod.name for pod in cluster.replicas()}
+
+    def quorum() -> bool:
+        expected = {pod.name: "quorum" for pod in cluster.replicas()}
+        assert cluster.streaming() == expected
+        return True
+
+    until("both standbys as a quorum", quorum, 30)
     assert cluster.show("synchronous_standby_names").startswith("ANY 1 (")
     with Writer(cluster) as writer:
         old = cluster.primary()
@@ -267,3 +269,54 @@ def test_secrets_are_in_no_log_event_title_or_annotation(cluster: Cluster) -> No
     text = "\n".join(said)
     assert "agent-started" in text, "the logs were read"
     assert [n for n, secret in enumerate(secrets) if secret in text] == []
+
+
+def test_the_agents_may_do_no_more_than_they_must(cluster: Cluster) -> None:
+    """Each verb on each resource, with the cluster's own names and with a stranger's."""
+    groups = {
+        "": ("pods", "secrets", "configmaps", "services", "events", CLAIMS, "serviceaccounts"),
+        "apps": ("statefulsets", "deployments"),
+        "coordination.k8s.io": ("leases",),
+        "rbac.authorization.k8s.io": ("roles", "rolebindings", "clusterroles"),
+    }
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+    user = f"system:serviceaccount:{NAMESPACE}:{NAME}"
+    granted = set()
+    for group, resources in groups.items():
+        for resource in resources:
+            for verb in verbs:
+                for name in (NAME, f"{NAME}-0", "stranger", ""):
+                    attributes = {"namespace": NAMESPACE, "group": group, "resource": resource,
+                                  "verb": verb, "name": name}  # fmt: skip
+                    review = cluster.kube.create(
+                        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+                        {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+                         "spec": {"user": user, "resourceAttributes": attributes,
+                                  "groups": ["system:serviceaccounts"]}},
+                    )  # fmt: skip
+                    if review["status"]["allowed"]:
+                        granted.add((verb, resource, name))
+    own, any_name = {NAME}, {NAME, f"{NAME}-0", "stranger", ""}
+    expected = {
+        *((verb, "leases", name) for verb in "get list watch update patch".split() for name in own),
+        *(("create", "leases", name) for name in any_name),
+        *((verb, "pods", name) for verb in "get list watch".split() for name in any_name),
+        ("patch", "pods", f"{NAME}-0"),
+        *((verb, "statefulsets", name) for verb in "get list watch".split() for name in own),
+        *((verb, "events", name) for verb in "create patch".split() for name in any_name),
+    }
+    assert granted == expected
+
+
+def test_passwords_over_the_network_and_never_trust(cluster: Cluster) -> None:
+    rules = cluster.sql(
+        "SELECT type, auth_method FROM pg_hba_file_rules WHERE error IS NULL ORDER BY line_number"
+    )
+    assert rules
+    remote = {method for kind, method in rules if kind != "local"}
+    assert remote <= {"scram-sha-256", "reject"}, remote
+    stored = cluster.sql("SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
+    assert stored and all(verifier.startswith("SCRAM-SHA-256$") for (verifier,) in stored)
+    own = cluster.secret(f"{NAME}-members")["replicationPassword"]
+    with pytest.raises(psycopg.OperationalError, match="pg_hba.conf"):
+        cluster.connect(user="pgha_replication", password=own, sslmode="disable")

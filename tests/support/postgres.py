@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import subprocess
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -127,15 +127,15 @@ class Cluster:
         login = self.secret()
         return psycopg.connect(
             host=host or self.service_address(), port=5432, autocommit=True,
-            user=login["POSTGRES_USER"],
-            **{"password": login["POSTGRES_PASSWORD"], "dbname": database or self.database,
-               "connect_timeout": timeout, **more},
+            **{"user": login["POSTGRES_USER"], "password": login["POSTGRES_PASSWORD"],
+               "dbname": database or self.database, "connect_timeout": timeout, **more},
         )  # fmt: skip
 
     def sql(self, query: str, *values: Any, host: str = "") -> list[tuple[Any, ...]]:
         """Run one statement; its rows."""
+        statement: Any = query  # psycopg's own type refuses what is put together
         with self.connect(host) as connection:
-            cursor = connection.execute(cast(LiteralString, query), values or None)
+            cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def show(self, setting: str, host: str = "") -> str:
