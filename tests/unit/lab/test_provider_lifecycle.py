@@ -26,6 +26,12 @@ CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
 PATCH = f"{CONFIG_MAP}Patch"
 KEY = ("ConfigMap", "demo", "settings")
+UNSCHEDULED = {
+    "metadata": {"name": "pg-0", "namespace": "demo",
+                 "ownerReferences": [{"kind": "StatefulSet", "uid": "set-1"}]},
+    "status": {"conditions": [{"type": "PodScheduled", "status": "False",
+                               "message": "0/3 nodes are available"}]},
+}  # fmt: skip
 
 
 def create(bench: Bench, obj: dict[str, Any], token: str = CONFIG_MAP, **more: Any) -> Any:
@@ -153,12 +159,7 @@ def test_create_waits_until_all_replicas_are_ready() -> None:
 
 def test_an_await_that_times_out_keeps_the_object_and_names_the_pods() -> None:
     bench = Bench()
-    bench.cluster.lists["Pod"] = [{
-        "metadata": {"name": "pg-0", "namespace": "demo",
-                     "ownerReferences": [{"kind": "StatefulSet", "uid": "set-1"}]},
-        "status": {"conditions": [{"type": "PodScheduled", "status": "False",
-                                   "message": "0/3 nodes are available"}]},
-    }]  # fmt: skip
+    bench.cluster.lists["Pod"] = [UNSCHEDULED]
     waiting = stateful_set({**rolled_out(), "readyReplicas": 1})
     with pytest.raises(Unfinished) as unfinished:
         create(bench, waiting, STATEFUL_SET, timeout=20.0)
@@ -187,15 +188,17 @@ def test_the_annotations_of_a_wait() -> None:
     assert bench.pace.now() == 0
 
 
-def test_cancel_ends_an_await() -> None:
+def test_cancel_ends_an_await_and_says_what_was_missing() -> None:
     def later(now: float) -> None:
         if now > 2:
             bench.pace.cancel()
 
     bench = Bench(later=later)
-    with pytest.raises(Unfinished, match='Resource operation was cancelled for "pg"'):
+    bench.cluster.lists["Pod"] = [UNSCHEDULED]
+    with pytest.raises(Unfinished, match='Resource operation was cancelled for "pg"') as cancelled:
         create(bench, stateful_set(), STATEFUL_SET)
     assert bench.pace.now() < 4
+    assert cancelled.value.reasons[-1] == "[Pod demo/pg-0]: 0/3 nodes are available"
 
 
 def test_an_await_outlasts_an_api_that_is_away() -> None:
