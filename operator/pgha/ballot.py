@@ -147,13 +147,14 @@ class Ballot:
                 return answer(f"the lease it knows is {pod_of(holder) or 'nobody'}'s")
             if self.voted_term > term:
                 return answer(f"it has voted in term {self.voted_term}")
-            until = boottime() + request.seconds
+            now = boottime()
+            until = max(self._until, now + request.seconds)  # never shorter than one given before
             self._notes.write_note(
                 "promise",
-                {"holder": request.holder, "until": until, "seconds": request.seconds,
+                {"holder": request.holder, "until": until, "seconds": until - now,
                  "boot": boot_id()},
             )
-            self._until = max(self._until, until)
+            self._until = until
             return answer("")
         finally:
             self._member.acting.release()
