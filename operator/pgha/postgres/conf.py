@@ -166,6 +166,7 @@ def conninfo(
         "keepalives_idle": "5",
         "keepalives_interval": "2",
         "keepalives_count": "3",
+        "tcp_user_timeout": "10000",
         "sslmode": "verify-ca" if tls else "prefer",
     }
     if tls:

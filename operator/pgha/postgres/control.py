@@ -61,7 +61,7 @@ def read_control(bin: Path, pgdata: Path) -> Control:
             continue
         break
     if said.status != 0:
-        raise DirectoryError(f"the control file of {pgdata} cannot be read: {said.last_words}")
+        raise DirectoryError(f"the control file of {pgdata} cannot be read: {said.complaint}")
     return parse_control(said.out)
 
 

@@ -6,20 +6,31 @@ marked dirty, and a dirty directory never starts (amendment 19). A copy has a ne
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pgha.peers.tls import TlsFiles
 from pgha.postgres import conf as c
-from pgha.postgres.directory import Directory, DirectoryError
-from pgha.postgres.server import Server, ServerConf
+from pgha.postgres.conf import ServerConf
+from pgha.postgres.directory import Directory, DirectoryError, sync_folder
+from pgha.postgres.programs import complaint
+from pgha.postgres.server import Server, ServerState
 
 POLL = 0.2  # seconds
 PORT = 5432
 ROOM = 64 * 1024 * 1024  # bytes that must stay free beside a second copy
+STOP_WITHIN = 30.0  # seconds for a fast stop after a recovery
+END_WITHIN = 5.0  # seconds for a program to end in good order, and again to be gone
+# What a copy brings along and must not have.
+STRAYS = ("standby.signal", "recovery.signal", "postmaster.pid", "promote")
 
 
 class CopyFailed(Exception):
@@ -38,27 +49,30 @@ def clone(
 ) -> None:
     """pg_basebackup into a folder beside PGDATA, then in its place. Raises CopyFailed."""
     c.write_pgpass(run_dir, password)
-    side = directory.pgdata.with_name(directory.pgdata.name + ".clone")
-    old = directory.pgdata.with_name(directory.pgdata.name + ".old")
+    pgdata = directory.pgdata
+    side, old = (pgdata.with_name(pgdata.name + suffix) for suffix in (".clone", ".old"))
+    if old.exists() and not pgdata.exists():
+        old.rename(pgdata)  # an earlier clone ended between its two last steps
     for leftover in (side, old):
         shutil.rmtree(leftover, ignore_errors=True)
     _make_room(directory)
     info = c.conninfo(source_host, PORT, "pgha-clone", run_dir, tls)
-    command = [
-        str(directory.bin / "pg_basebackup"), "-d", info, "-D", str(side),
+    command: list[str | Path] = [
+        directory.bin / "pg_basebackup", "-d", info, "-D", side,
         "--checkpoint=fast", "--wal-method=stream", "--no-password",
-    ]
+    ]  # fmt: skip
     if max_rate:
         command.append(f"--max-rate={max_rate}")
     try:
         _run(command, f"clone from {source_host}", cancelled, timeout)
         directory.new_id(side)
-        for stray in ("standby.signal", "recovery.signal", "postmaster.pid", "promote"):
+        for stray in STRAYS:
             (side / stray).unlink(missing_ok=True)
         directory.mark_dirty("a clone takes its place")
-        if directory.pgdata.exists():
-            directory.pgdata.rename(old)
-        side.rename(directory.pgdata)
+        if pgdata.exists():
+            pgdata.rename(old)
+        side.rename(pgdata)
+        sync_folder(pgdata.parent)
         directory.initialized()
         directory.clear_dirty()
     finally:
@@ -90,7 +104,7 @@ def rewind(
     deadline = time.monotonic() + timeout
     try:
         if not directory.control().cleanly_stopped:
-            _recover(directory, server, conf, deadline)
+            _recover(directory, server, conf, cancelled, deadline)
     except DirectoryError as e:
         raise CopyFailed(f"recovery before the rewind: {e}") from e
     c.write_pgpass(run_dir, password)
@@ -98,62 +112,79 @@ def rewind(
     directory.mark_dirty(f"a rewind from {source_host} was begun")
     _run(
         [
-            str(directory.bin / "pg_rewind"), f"--target-pgdata={directory.pgdata}",
+            directory.bin / "pg_rewind", f"--target-pgdata={directory.pgdata}",
             f"--source-server={info}", "--no-ensure-shutdown",
         ],
         f"rewind from {source_host}", cancelled, deadline - time.monotonic(),
-    )
+    )  # fmt: skip
     directory.new_id()
-    for stray in ("postmaster.pid", "promote"):
+    for stray in STRAYS:
         (directory.pgdata / stray).unlink(missing_ok=True)
     directory.clear_dirty()
 
 
 def _recover(
-    directory: Directory, server: Server, conf: ServerConf, deadline: float
-) -> None:
+    directory: Directory, server: Server, conf: ServerConf, cancelled: Callable[[], bool],
+    deadline: float,
+) -> None:  # fmt: skip
     """Replay the own WAL to its end, detached, as a standby; then stop cleanly.
 
-    pg_rewind's own recovery would start a writable server without a lease.
+    pg_rewind's own recovery would start a writable server without a lease. A crashed primary gets
+    into archive recovery when it has replayed what is in pg_wal; a crashed standby is there at
+    once, and pg_rewind reads its WAL up to the minimum recovery point. It stays on its own
+    timeline: the file of the one that it left may be there already.
     """
-    server.start(conf)
+    server.start(replace(conf, hot=False, timeline="current"))
     try:
-        while True:
-            control = directory.control()
-            if control.state == "in archive recovery" and int(control.min_recovery_end) > 0:
-                break
+        while not (
+            server.poll() is ServerState.STANDBY
+            and directory.control().state == "in archive recovery"
+        ):
             if not server.running():
                 raise DirectoryError("PostgreSQL did not survive its recovery: see its log")
+            if cancelled():
+                raise DirectoryError("it was given up: the primary changed")
             if time.monotonic() > deadline:
                 raise DirectoryError("recovery did not reach the end of WAL in time")
             time.sleep(POLL)
     finally:
-        if not server.stop("fast", 30.0):
-            server.kill(5.0)
+        if not server.stop("fast", STOP_WITHIN):
+            server.kill(END_WITHIN)
     if not directory.control().cleanly_stopped:
         raise DirectoryError("PostgreSQL did not stop cleanly after its recovery")
 
 
 def _run(
-    command: list[str], what: str, cancelled: Callable[[], bool], timeout: float
+    command: Sequence[str | Path], what: str, cancelled: Callable[[], bool], timeout: float
 ) -> None:
+    """Raises CopyFailed. The program is a group of processes (pg_basebackup has a child that
+    receives WAL), and none of it is left."""
     deadline = time.monotonic() + timeout
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        while process.poll() is None:
-            if cancelled():
-                raise CopyFailed(f"{what} was given up: the primary changed")
-            if time.monotonic() > deadline:
-                raise CopyFailed(f"{what} took longer than {timeout:.0f} s")
-            time.sleep(POLL)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        _, said = process.communicate()
+    with tempfile.TemporaryFile() as words:  # a pipe that nobody reads would fill up
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                if cancelled():
+                    raise CopyFailed(f"{what} was given up: the primary changed")
+                if time.monotonic() > deadline:
+                    raise CopyFailed(f"{what} took longer than {timeout:.0f} s")
+                time.sleep(POLL)
+        finally:
+            _end(process)
+        words.seek(0)
+        said = words.read().decode(errors="replace")
     if process.returncode != 0:
-        text = said.decode(errors="replace").strip().splitlines()
-        raise CopyFailed(f"{what} failed: {text[-1] if text else process.returncode}")
+        raise CopyFailed(
+            f"{what} failed: {complaint(said) or f'exit status {process.returncode}'}"
+        )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_WITHIN)

@@ -205,7 +205,7 @@ class Directory:
     def drop_note(self, name: str) -> None:
         (self.notes / f"{_checked(name)}.json").unlink(missing_ok=True)
         if self.notes.exists():
-            _sync_folder(self.notes)
+            sync_folder(self.notes)
 
     # -- what is written before a start ---------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Directory:
         signal = self.pgdata / "standby.signal"
         if not signal.exists():
             write_durably(signal, b"")
-        _sync_folder(self.pgdata)
+        sync_folder(self.pgdata)
         for leftover in ("promote", "recovery.signal", "backup_label.old"):
             (self.pgdata / leftover).unlink(missing_ok=True)
 
@@ -293,7 +293,7 @@ class Directory:
         except (ProgramLate, OSError) as e:
             raise DirectoryError(f"initdb in {self.pgdata}: {e}") from e
         if said.status != 0:
-            raise DirectoryError(f"initdb failed: {said.err.strip()[-300:]}")
+            raise DirectoryError(f"initdb failed: {said.complaint}")
 
     def empty_out(self) -> None:
         """Remove what is in PGDATA; the caller has made sure that it may."""
@@ -316,10 +316,11 @@ def write_durably(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make names that were changed in a folder last."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

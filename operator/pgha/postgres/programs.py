@@ -23,10 +23,15 @@ class Said:
     err: str
 
     @property
-    def last_words(self) -> str:
-        """What it complained of, for one sentence."""
-        lines = self.err.strip().splitlines()
-        return lines[-1][-300:] if lines else f"exit status {self.status}"
+    def complaint(self) -> str:
+        return complaint(self.err) or f"exit status {self.status}"
+
+
+def complaint(words: str) -> str:
+    """The line of a program's standard error that says what went wrong."""
+    lines = words.strip().splitlines()
+    loud = [x for x in lines if ": error: " in x or ": fatal: " in x]
+    return (loud or lines or [""])[-1][-300:]
 
 
 def run(command: Sequence[str | Path], timeout: float) -> Said:
