@@ -300,7 +300,8 @@ def test_an_await_that_fails_names_the_pods_and_keeps_the_object(
     project.up()
     assert project.drift() == ""
     project.destroy()
-    assert kube.get(path) is None
+    # skipAwait holds for the deletion of this kind too.
+    until("the StatefulSet gone", lambda: kube.get(path) is None, 30)
 
 
 def test_an_interrupted_await_ends_soon_and_says_what_was_missing(
