@@ -20,7 +20,7 @@ def make_pki(folder: Path) -> None:
     """ca.crt, member.crt, member.key; and stranger.crt, an authority that signed nothing here."""
     authority, stranger, member = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     _write(folder / "ca.crt", _certificate("ca", "ca", authority, authority, True))
-    _write(folder / "stranger.crt", _certificate("ca", "ca", stranger, stranger, True))
+    _write(folder / "stranger.crt", _certificate("stranger", "stranger", stranger, stranger, True))
     _write(folder / "member.crt", _certificate("member", "ca", member, authority, False))
     _write(
         folder / "member.key",
