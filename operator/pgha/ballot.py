@@ -63,12 +63,15 @@ class Ballot:
         self.voted_term = int(note.get("term", 0))
         self._voted_for = str(note.get("candidate", ""))
         self._until = float("-inf")
+        self.promised_to = ""  # an incarnation; only its own release ends a promise early
         promise = notes.read_note("promise")
         if promise is None:
             # Nobody knows what this directory's former agent promised.
             self._until = boottime() + lease_duration
             notes.write_note("promise", {"holder": "", "until": 0.0, "seconds": 0.0, "boot": ""})
-        elif promise.get("boot") == boot_id():
+            return
+        self.promised_to = str(promise.get("holder", ""))
+        if promise.get("boot") == boot_id():
             self._until = float(promise.get("until", 0.0))
         elif float(promise.get("seconds", 0.0)) > 0:
             self._until = boottime() + float(promise["seconds"])
@@ -154,7 +157,7 @@ class Ballot:
                 {"holder": request.holder, "until": until, "seconds": until - now,
                  "boot": boot_id()},
             )
-            self._until = until
+            self._until, self.promised_to = until, request.holder
             return answer("")
         finally:
             self._member.acting.release()

@@ -171,9 +171,9 @@ class Executor:
     # -- the lease ------------------------------------------------------------------------------
 
     def acquire(self, action: a.Acquire, facts: Facts) -> None:
-        if self.ballot.promised > 0 and facts.tenure is None:
+        if facts.promised > 0 and facts.tenure is None:
             return
-        why = self.keeper.acquire(action.record)
+        why = self.keeper.acquire(action.record, facts.lease.version)
         if why is None:
             self._keep(action.record)
             self.log("acquired", term=action.record.term)

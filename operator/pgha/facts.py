@@ -67,6 +67,7 @@ class LeaseView:
     age: float = 0.0  # seconds since its last observed change
     record: Record = field(default_factory=Record)
     why: str = ""  # why it is unreadable or unknown
+    version: str = ""  # which Lease this is; an acquisition is of this one or fails
 
     @property
     def holder_pod(self) -> str | None:

@@ -129,7 +129,7 @@ class Gatherer:
             },
             votes=self.poll.view(),
             voted_term=self.ballot.voted_term,
-            promised=0.0 if lease.claim is Claim.RELEASED else self.ballot.promised,
+            promised=self._promised(lease),
             replication=self.pulse.seen(),
             barrier=self.pulse.barrier,
             job=job,
@@ -137,6 +137,13 @@ class Gatherer:
             pending=self._pending(),
             curious_for=self.book.curious_for,
         )
+
+    def _promised(self, lease: LeaseView) -> float:
+        """A promise binds until its time is over, or until that very holder gave the lease back."""
+        mark = lease.record.release
+        if lease.claim is Claim.RELEASED and mark and mark.by == self.ballot.promised_to:
+            return 0.0
+        return self.ballot.promised
 
     def _request(self) -> Request | None:
         raw = self.keeper.raw

@@ -116,7 +116,10 @@ class Keeper:
             if self._missing:
                 # A Lease that was deleted may still be held by somebody (amendment 10).
                 claim = Claim.EXPIRED if age >= self._times.lease_duration else Claim.VACANT
-                return LeaseView(claim, None, age, Record() if raw is None else self._record)
+                # What this member remembers may be old by now: the record is rebuilt from what all
+                # members kept (rule record-lost), unless the holder makes its Lease again.
+                known = self._record if self._held is not None else Record()
+                return LeaseView(claim, None, age, known, version=self._version())
             assert raw is not None
             duration = max(self._times.lease_duration, float(raw.duration or 0))
             record = self._record
@@ -140,7 +143,13 @@ class Keeper:
                 claim = Claim.DEAD
             else:
                 claim = Claim.EXPIRED if age >= duration else Claim.HELD
-            return LeaseView(claim, raw.holder, age, record)
+            return LeaseView(claim, raw.holder, age, record, version=self._version())
+
+    def _version(self) -> str:
+        """Caller has the state lock. What a claim was judged by."""
+        return "" if self._raw is None or self._missing else (
+            f"{self._raw.uid}/{self._raw.resource_version}"
+        )
 
     def tenure(self) -> Tenure | None:
         with self._state:
@@ -167,17 +176,25 @@ class Keeper:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def acquire(self, record: Record) -> str | None:
-        """Take the lease, or take the own lease into a new term. The reason when it failed."""
+    def acquire(self, record: Record, judged: str) -> str | None:
+        """Take the lease, or take the own lease into a new term. The reason when it failed.
+
+        `judged`: the version that the claim was judged by. The watch may have delivered a newer
+        one since, another member's acquisition even, and a compare-and-swap against that would
+        take a lease that is held.
+        """
         with self._writing:
-            raw = self._raw
+            with self._state:
+                raw, missing = self._raw, self._missing
+                if judged != self._version():
+                    return "the Lease changed since it was judged"
             sent = self._clock()
             record = replace(record, release=None)
             fresh = RawLease(resource_version="", uid="")
             base = raw if raw is not None else fresh
             wanted = self._filled(base, record, acquired=True)
             try:
-                if self._missing or raw is None:
+                if missing or raw is None:
                     written = self._api.create(wanted, timeout=self._times.retry_period)
                 else:
                     written = self._api.write(wanted, timeout=self._times.retry_period)

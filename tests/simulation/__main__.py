@@ -13,10 +13,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--wide", action="store_true", help="more kinds of faults")
     args = parser.parse_args()
     began, broken, fired = time.monotonic(), [], set()
     for seed in range(args.first, args.first + args.seeds):
-        schedule = Schedule(seed)
+        schedule = Schedule(seed, wide=args.wide)
         try:
             schedule.run()
         except Broken as e:

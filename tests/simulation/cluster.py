@@ -32,6 +32,11 @@ class World:
     api_down: bool = False
     versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     cut: set[str] = field(default_factory=set)
+    wide: bool = False  # decisions that are late, links cut one by one, watches that lag
+    api_cut: set[str] = field(default_factory=set)  # reach the members, but not the API
+    blocked: set[frozenset[str]] = field(default_factory=set)  # pairs that do not reach each other
+    lag: dict[str, float] = field(default_factory=dict)  # seconds that a member's watch is late
+    versions_seen: list[tuple[float, RawLease | None]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -42,7 +47,24 @@ class World:
         self.log.append(f"{self.now - 1000:8.2f} {text}")
 
     def linked(self, a: str, b: str) -> bool:
-        return a == b or not ({a, b} & self.cut)
+        return a == b or not ({a, b} & self.cut or frozenset((a, b)) in self.blocked)
+
+    def hears_api(self, member: str) -> bool:
+        return not (self.api_down or member in self.cut or member in self.api_cut)
+
+    def remember(self) -> None:
+        """Note the Lease as it is now, for watches that are late."""
+        seen = self.versions_seen
+        if not seen or seen[-1][1] is not self.lease:
+            seen.append((self.now, self.lease))
+
+    def lease_as_of(self, moment: float) -> RawLease | None:
+        found = self.lease
+        for since, lease in reversed(self.versions_seen):
+            found = lease
+            if since <= moment:
+                break
+        return found
 
     def token(self) -> str:
         return f"{self.random.getrandbits(40):010x}"
@@ -55,7 +77,7 @@ class SimulatedLease:
         self._world, self._member = world, member
 
     def _reach(self) -> None:
-        if self._world.api_down or self._member in self._world.cut:
+        if not self._world.hears_api(self._member):
             raise ApiUnreachable("no answer", ambiguous=True)
 
     def read(self, timeout: float) -> RawLease:

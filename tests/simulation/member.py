@@ -9,10 +9,12 @@ from pgha import actions as a
 from pgha.facts import (
     Barrier,
     Branch,
+    Claim,
     Data,
     DataView,
     Facts,
     Job,
+    LeaseView,
     Peer,
     PodFacts,
     Replication,
@@ -28,6 +30,7 @@ from pgha.lsn import LSN, branch
 from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.rules import decide
+from pgha.rules.table import Decision
 from pgha.settings import Identity, Settings
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
 
@@ -57,6 +60,7 @@ class Member:
     votes: Votes = field(default_factory=Votes)
     voted: tuple[int, str] = (0, "")
     promised_until: float = 0.0
+    promised_to: str = ""
     job: tuple[str, str | None, float] | None = None
     checkpointed: int = 0
     slots: int = 0
@@ -72,6 +76,7 @@ class Member:
     noted: str | None = None  # the last record seen, on the volume
     fired: set[str] = field(default_factory=set)
     next_renewal: float = 0.0
+    begun: tuple[Decision, Facts, float] | None = None  # decided, and not yet done
     keeper: Keeper = field(init=False)
 
     # -- containers -----------------------------------------------------------------------------
@@ -91,6 +96,7 @@ class Member:
         self.alive, self.paused, self.leaving = True, False, False
         self.server.stop()
         self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
+        self.begun = None
         self.job, self.checkpointed, self.slots, self.rewindable = None, 0, 0, 0
         self.curious, self.barrier_of, self.missing_since = (0.0, -10.0), None, None
         self.stopped_at, self.next_renewal = w.now, w.now
@@ -124,6 +130,13 @@ class Member:
     # -- the loop -------------------------------------------------------------------------------
 
     def turn(self) -> None:
+        if self.begun is not None:
+            if self.world.now < self.begun[2]:
+                return
+            decision, facts, _ = self.begun
+            self.begun = None
+            self._act(decision, facts)
+            return
         facts = self.facts()
         if facts.record.init == "initialized" and facts.data.data is Data.READY:
             self.noted = facts.record.dump()
@@ -131,6 +144,13 @@ class Member:
         self.fired.add(decision.rule)
         if decision.actions:
             self.world.note(f"{self.name} {decision.rule} {decision.detail}")
+        if self.world.wide and decision.actions and self.world.random.random() < 0.04:
+            # A slow disk between the facts and the deed: the world has gone on.
+            self.begun = decision, facts, self.world.now + self.world.random.choice((0, 0.5, 2))
+            return
+        self._act(decision, facts)
+
+    def _act(self, decision: Decision, facts: Facts) -> None:
         for action in decision.actions:
             if not self._perform(action, facts):
                 return
@@ -150,8 +170,8 @@ class Member:
     def watch(self) -> None:
         """The watch of the Lease delivers, unless it is down or slow."""
         w = self.world
-        if not w.api_down and self.name not in w.cut:
-            self.keeper.observe(w.lease)
+        if w.hears_api(self.name):
+            self.keeper.observe(w.lease_as_of(w.now - w.lag.get(self.name, 0.0)))
 
     # -- facts ----------------------------------------------------------------------------------
 
@@ -159,7 +179,7 @@ class Member:
         return self.keeper.view(self._dead, True).record
 
     def _dead(self, incarnation: str) -> bool:
-        if not self.settings.synchronous or self.world.api_down or self.name in self.world.cut:
+        if not self.settings.synchronous or not self.world.hears_api(self.name):
             return False
         pod = self.peers.get(incarnation.split("/")[0])
         return pod is not None and pod.alive and pod.same_pod and (
@@ -209,11 +229,17 @@ class Member:
                 last_asked=w.now - self.votes.last_asked,
             ),
             voted_term=self.voted[0],
-            promised=max(0.0, self.promised_until - w.now),
+            promised=self._promised(view),
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
             request=self.request, curious_for=curious,
         )
+
+    def _promised(self, view: LeaseView) -> float:
+        mark = view.record.release
+        if view.claim is Claim.RELEASED and mark and mark.by == self.promised_to:
+            return 0.0
+        return max(0.0, self.promised_until - self.world.now)
 
     def _receiving(self) -> bool:
         source = self.peers.get(self.server.attached or "")
@@ -290,7 +316,7 @@ class Member:
             self.keeper.tenure() is not None or self.promised_until > self.world.now
             or term < max(self.voted[0], view.record.term)
             or (term == self.voted[0] and self.voted[1] != candidate)
-            or self.server.run == "primary" or self.job is not None or not self.directory.ready
+            or self.begun is not None or self.server.run == "primary" or self.job is not None or not self.directory.ready
             or self.directory.dirty
         ):
             return refused
@@ -302,16 +328,17 @@ class Member:
 
     def promise(self, holder: str, seconds: float) -> bool:
         view = self.keeper.view(self._dead, True)
-        if self.keeper.tenure() is not None or view.holder != holder:
+        if self.keeper.tenure() is not None or view.holder != holder or self.begun is not None:
             return False
         if self.voted[0] > view.record.term:
             return False
         self.promised_until = max(self.promised_until, self.world.now + seconds)
+        self.promised_to = holder
         return True
 
     def _promises(self, term: int) -> float | None:
         record = self.record()
-        others = [n for n in record.voter_names if n != self.name]
+        others = sorted(n for n in record.voter_names if n != self.name)
         needed = len(others)
         if record.write_quorum > 0 and not record.degraded:
             needed = max(1, len(record.voters) - record.read_quorum)
@@ -352,7 +379,7 @@ class Member:
             case a.Acquire(record=record):
                 if facts.promised > 0 and facts.tenure is None:
                     return False
-                if self.keeper.acquire(record) is None:
+                if self.keeper.acquire(record, facts.lease.version) is None:
                     self._note(record)
                     self.votes = Votes()
                     self.next_renewal = w.now + self.settings.times.renew_every
@@ -420,7 +447,7 @@ class Member:
         w = self.world
         answers = dict(self.votes.answers) if self.votes.term == term else {}
         first = self.votes.asked_for if self.votes.term == term else w.now
-        for n in facts.record.voter_names - {self.name}:
+        for n in sorted(facts.record.voter_names - {self.name}):
             if n not in answers and n in self.peers and self.reachable(self.peers[n]):
                 vote = self.peers[n].vote(term, self.identity.incarnation)
                 if vote.granted:

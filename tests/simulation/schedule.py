@@ -24,9 +24,15 @@ class Broken(AssertionError):
 
 @dataclass
 class Schedule:
-    """`gentle`: only faults that leave every disk and every link whole (tests.md, I2)."""
+    """`gentle`: only faults that leave every disk and every link whole (tests.md, I2).
+
+    `fenced` False: whoever was primary goes on being one; only the quorum is left to protect.
+    `wide`: more kinds of faults, and decisions that are performed late.
+    """
 
     seed: int
+    fenced: bool = True
+    wide: bool = False
     faults_for: float = 60.0
     world: World = field(init=False)
     members: dict[str, Member] = field(default_factory=dict)
@@ -40,7 +46,7 @@ class Schedule:
     def __post_init__(self) -> None:
         rng = random.Random(self.seed * 7919 + 1)
         self.rng = rng
-        self.world = World(self.seed)
+        self.world = World(self.seed, wide=self.wide)
         size = rng.choice((1, 2, 3, 3, 3, 3, 5))
         synchronous = rng.random() < 0.6
         self.gentle = rng.random() < 0.4
@@ -70,7 +76,8 @@ class Schedule:
                 self._step()
             self._heal()
             self._until(
-                self.world.now + HEALED_WITHIN, self._settled, "liveness after healing", True
+                self.world.now + (HEALED_WITHIN if self.fenced else 20.0), self._settled,
+                "liveness after healing", self.fenced,
             )
         except AssertionError as e:
             tail = "\n".join(self.world.log[-60:])
@@ -106,6 +113,7 @@ class Schedule:
     def _step(self) -> None:
         w = self.world
         w.now += STEP
+        w.remember()
         order = list(self.members.values())
         self.rng.shuffle(order)
         for m in order:  # the kernel's timer strikes before a thawed process does anything
@@ -171,6 +179,8 @@ class Schedule:
         gentle = ["postgres", "container", "delete", "switchover"]
         rough = ["freeze", "stop-agent", "cut", "api", "delete-lease", "delete-all", "forced",
                  "mend"]
+        if w.wide:
+            rough = [*rough, "api-cut", "block", "lag"]
         kind = rng.choice(gentle if self.gentle else gentle + rough + rough)
         if self.gentle and any(not x.alive or x.leaving for x in self.members.values()):
             return
@@ -198,6 +208,12 @@ class Schedule:
             m.paused = "all" if kind == "freeze" else "agent"  # type: ignore[assignment]
         elif kind == "cut":
             w.cut.add(m.name)
+        elif kind == "api-cut":
+            w.api_cut.add(m.name)
+        elif kind == "block":
+            w.blocked.add(frozenset((m.name, rng.choice(list(self.members)))))
+        elif kind == "lag":
+            w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
             w.api_down = True
         elif kind == "delete-lease":
@@ -206,7 +222,8 @@ class Schedule:
             self._heal()
 
     def _heal(self) -> None:
-        self.world.cut.clear()
+        for faults in (self.world.cut, self.world.api_cut, self.world.blocked, self.world.lag):
+            faults.clear()
         self.world.api_down = False
         for m in self.members.values():
             m.paused = False
@@ -218,7 +235,7 @@ class Schedule:
     def _check(self) -> None:
         writable = [m for m in self.members.values()
                     if m.alive and m.paused != "all" and m.server.run == "primary"]
-        if len(writable) > 1:
+        if len(writable) > 1 and self.fenced:
             raise AssertionError(f"I1: {[m.name for m in writable]} accept writes")
         for m in writable:
             key = (m.name, m.directory.timeline)
@@ -226,12 +243,18 @@ class Schedule:
                 continue
             self._was_primary.add(key)
             missing = m.directory.holds(self.acknowledged)
+            if not self.fenced and not self.settings.synchronous:
+                missing = set()
             if missing and (self.settings.synchronous or self.gentle):
                 raise AssertionError(
                     f"I2: {m.name} is primary on timeline {m.directory.timeline} without "
                     f"{len(missing)} acknowledged commits"
                 )
             self.acknowledged -= missing  # asynchronous: lost, once
+        if not self.fenced and writable and self.settings.synchronous:
+            newest = max(writable, key=lambda m: m.directory.timeline)
+            if missing := newest.directory.holds(self.acknowledged):
+                raise AssertionError(f"I2: {newest.name} lacks {len(missing)} acknowledged commits")
         if self.world.lease is None:
             return
         record = self._record()

@@ -37,6 +37,11 @@ class Ground:
     def pass_(self, seconds: float) -> None:
         self.world.now += seconds
 
+    def acquire(self, term: int) -> str | None:
+        """As a decision does that was made from the Lease as it is known now."""
+        judged = self.keeper.view(lambda incarnation: False, False).version
+        return self.keeper.acquire(Record(term=term), judged)
+
     def view(self, dead: str = "", own_dead: bool = False) -> Claim:
         return self.keeper.view(lambda incarnation: incarnation == dead, own_dead).claim
 
@@ -49,7 +54,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
 
 
 def test_a_tenure_ends_by_the_clock(ground: Ground) -> None:
-    assert ground.keeper.acquire(Record(term=1)) is None
+    assert ground.acquire(1) is None
     tenure = ground.keeper.tenure()
     assert tenure is not None and tenure.left == pytest.approx(10)
     assert ground.allowed[-1] == pytest.approx(ground.world.now + TIMES.fence_after)
@@ -66,7 +71,7 @@ def test_the_fencer_strikes_before_anybody_may_claim() -> None:
 def test_a_renewal_counts_from_before_it_was_sent(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     ground.pass_(4)
     slow = ground.keeper._api.write
 
@@ -81,7 +86,7 @@ def test_a_renewal_counts_from_before_it_was_sent(
 
 
 def test_another_annotation_does_not_end_a_tenure(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     lease = ground.world.lease
     assert lease is not None
     noted = {**lease.annotations, "pgha.dev/switchover": "{}"}
@@ -93,7 +98,7 @@ def test_another_annotation_does_not_end_a_tenure(ground: Ground) -> None:
 
 
 def test_a_foreign_holder_or_a_higher_term_is_loss(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     lease = ground.world.lease
     assert lease is not None
     version = str(next(ground.world.versions))
@@ -102,7 +107,7 @@ def test_a_foreign_holder_or_a_higher_term_is_loss(ground: Ground) -> None:
 
     other = Ground()
     other.world.random.random = lambda: 1.0  # type: ignore[method-assign]
-    other.keeper.acquire(Record(term=1))
+    other.acquire(1)
     lease = other.world.lease
     assert lease is not None
     version = str(next(other.world.versions))
@@ -113,7 +118,7 @@ def test_a_foreign_holder_or_a_higher_term_is_loss(ground: Ground) -> None:
 
 
 def test_nothing_is_written_after_a_release(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     assert ground.keeper.release(Record(term=1), "a-1") is None
     released = ground.world.lease
     assert ground.keeper._put(None) == "it is not held"
@@ -123,7 +128,7 @@ def test_nothing_is_written_after_a_release(ground: Ground) -> None:
 
 
 def test_an_empty_holder_without_the_mark_is_waited_out(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     other = Ground("a-1", ground.world)
     lease = ground.world.lease
     assert lease is not None
@@ -137,7 +142,7 @@ def test_an_empty_holder_without_the_mark_is_waited_out(ground: Ground) -> None:
 
 
 def test_age_counts_from_the_observed_change_and_by_the_larger_duration(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     lease = ground.world.lease
     assert lease is not None
     other = Ground("a-1", ground.world)
@@ -151,14 +156,14 @@ def test_age_counts_from_the_observed_change_and_by_the_larger_duration(ground: 
 
 
 def test_a_certificate_is_for_that_very_incarnation(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     other = Ground("a-1", ground.world)
     assert other.view(dead="a-0/uid/another") is Claim.HELD
     assert other.view(dead="a-0/uid/start") is Claim.DEAD
 
 
 def test_a_deleted_lease_is_made_again_by_its_holder_alone(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     ground.world.lease = None
     other = Ground("a-1", ground.world)
     assert other.view() is Claim.VACANT
@@ -168,7 +173,7 @@ def test_a_deleted_lease_is_made_again_by_its_holder_alone(ground: Ground) -> No
 
 
 def test_promises_lengthen_a_tenure_while_the_api_is_gone(ground: Ground) -> None:
-    ground.keeper.acquire(Record(term=1))
+    ground.acquire(1)
     ground.world.api_down = True
     ground.pass_(6)
     assert ground.keeper._put(None) is not None
@@ -181,9 +186,19 @@ def test_promises_lengthen_a_tenure_while_the_api_is_gone(ground: Ground) -> Non
 
 def test_an_ambiguous_acquisition_is_settled_by_another_one(ground: Ground) -> None:
     ground.world.random.random = lambda: 0.0  # type: ignore[method-assign]
-    assert ground.keeper.acquire(Record(term=1)) is not None
+    assert ground.acquire(1) is not None
     assert ground.keeper.tenure() is None
     assert ground.view() is Claim.OWN_DEAD
     ground.world.random.random = lambda: 1.0  # type: ignore[method-assign]
-    assert ground.keeper.acquire(Record(term=2)) is None
+    assert ground.acquire(2) is None
     assert ground.keeper.tenure() is not None
+
+
+def test_a_lease_that_changed_since_it_was_judged_is_not_taken(ground: Ground) -> None:
+    """The watch delivers another member's acquisition between the decision and the deed."""
+    other = Ground("a-1", ground.world)
+    judged = other.keeper.view(lambda incarnation: False, False).version
+    assert ground.acquire(1) is None
+    other.keeper.observe(ground.world.lease)
+    assert "changed" in (other.keeper.acquire(Record(term=1), judged) or "")
+    assert ground.world.lease is not None and ground.world.lease.holder == "a-0/uid/start"

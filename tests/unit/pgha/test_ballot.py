@@ -159,6 +159,7 @@ def test_a_promise_outlives_the_agent_and_the_machine(ground: Ground) -> None:
     assert ground.promise()["promised"]
     ground.now += 5
     ground.start()
+    assert ground.ballot.promised_to == HOLDER
     assert ground.ballot.promised == pytest.approx(10), "the same boot: the same clock"
     ground.boot, ground.now = "boot-2", 3.0
     ground.start()
