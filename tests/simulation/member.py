@@ -316,8 +316,8 @@ class Member:
             self.keeper.tenure() is not None or self.promised_until > self.world.now
             or term < max(self.voted[0], view.record.term)
             or (term == self.voted[0] and self.voted[1] != candidate)
-            or self.begun is not None or self.server.run == "primary" or self.job is not None or not self.directory.ready
-            or self.directory.dirty
+            or self.begun is not None or self.server.run == "primary" or self.job is not None
+            or not self.directory.ready or self.directory.dirty
         ):
             return refused
         self.voted = (term, candidate)

@@ -1,0 +1,246 @@
+"""Rules that no simulated history brings about, each from facts made by hand, with its actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgha import actions as a
+from pgha.facts import (
+    Branch,
+    Claim,
+    Data,
+    DataView,
+    Facts,
+    Job,
+    LeaseView,
+    Peer,
+    PodFacts,
+    Replication,
+    Request,
+    Run,
+    RunView,
+    Sender,
+    Tenure,
+)
+from pgha.lsn import LSN, Position
+from pgha.record import Promotion, Record
+from pgha.rules import decide
+from pgha.settings import Settings
+
+pytestmark = pytest.mark.unit
+
+ME, OTHER, ANOTHER = "c-0", "c-1", "c-2"
+MINE, THEIRS = "c-0/u0/s0", "c-1/u1/s1"
+ALL = (ME, OTHER, ANOTHER)
+RECORD = Record(
+    term=4, init="initialized", system_id=7, timeline=2, highest_number=2,
+    promotion=Promotion(4, 2, MINE, done=True), primary=ME, primary_directory="d0",
+    voters=((ME, "d0"), (OTHER, "d1"), (ANOTHER, "d2")), read_quorum=2, write_quorum=1,
+)
+READY = DataView(Data.READY, "", "d0", 7, 2, branch=Branch.SAME)
+END = Position(2, LSN(0x5000))
+
+
+def primary() -> Facts:
+    """A primary with two standbys that stream, and nothing to do."""
+    senders = tuple(Sender(n, LSN(9), True, f"d{n[-1]}", True) for n in (OTHER, ANOTHER))
+    return Facts(
+        now=100.0, me=ME, incarnation=MINE,
+        settings=Settings("c", "ns", "app", "15", synchronous=True),
+        declared=ALL, lease=LeaseView(Claim.HELD, MINE, 1.0, RECORD), tenure=Tenure(4, 8.0, 50.0),
+        data=READY,
+        run=RunView(Run.PRIMARY, timeline=2, asked_checkpoint_term=4, asked_slots_term=4),
+        pods={n: PodFacts(n, n, "primary" if n == ME else "replica") for n in ALL},
+        replication=Replication(
+            0.5, senders, LSN(9), 'ANY 1 ("c-1","c-2")',
+            {"pgha_c_1": True, "pgha_c_2": True},
+        ),
+    )
+
+
+def standby() -> Facts:
+    f = primary()
+    record = replace(RECORD, promotion=Promotion(4, 2, THEIRS, done=True), primary=OTHER,
+                     primary_directory="d1")
+    return replace(
+        f, tenure=None, lease=LeaseView(Claim.HELD, THEIRS, 1.0, record),
+        run=RunView(Run.STANDBY, OTHER, 4, 20.0, receiving=True), replication=Replication(),
+        pods={n: PodFacts(n, n, "primary" if n == OTHER else "replica") for n in ALL},
+    )
+
+
+def peer(name: str, **changes: object) -> Peer:
+    known: dict[str, object] = {
+        "age": 0.1, "uid": name, "directory_id": f"d{name[-1]}", "data": Data.READY,
+        "run": Run.STANDBY, "system_id": 7, "position": END, "healthy": True, "term_seen": 4,
+    }
+    return Peer(name=name, **{**known, **changes})  # type: ignore[arg-type]
+
+
+def only(f: Facts, rule: str, *actions: object) -> None:
+    decision = decide(f)
+    assert (decision.rule, decision.actions) == (rule, actions)
+
+
+def test_the_ground_is_steady() -> None:
+    only(primary(), "primary")
+    only(standby(), "follow")
+
+
+def test_a_foreign_mark_stops_postgres_and_nothing_else_is_done() -> None:
+    f = replace(primary(), data=replace(READY, owner_foreign=True))
+    only(f, "foreign-owner", a.StopServer("immediate"))
+    stopped = replace(f, run=RunView(Run.STOPPED))
+    only(stopped, "foreign-owner")
+    only(replace(stopped, leaving=True), "foreign-owner", a.End())
+
+
+def test_what_is_left_after_the_fencer_is_stopped() -> None:
+    only(replace(primary(), fenced=True), "fenced", a.StopServer("immediate"))
+
+
+@pytest.mark.parametrize("tenure", [None, Tenure(4, 0.0, 60.0), Tenure(4, -1.0, 60.0)])
+def test_a_primary_without_the_lease_is_stopped(tenure: Tenure | None) -> None:
+    only(replace(primary(), tenure=tenure), "lease-lost", a.StopServer("immediate"))
+
+
+def test_a_primary_whose_fencer_is_silent_is_stopped() -> None:
+    only(replace(primary(), fencer_answers=False), "fencer-silent", a.StopServer("immediate"))
+    only(replace(standby(), fencer_answers=False), "follow")
+
+
+def test_initialization_ends_with_the_lease() -> None:
+    born = Record(term=1, init="initializing")
+    f = replace(
+        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, born), run=RunView(Run.STOPPED),
+        data=DataView(Data.INITIALIZING), job=Job("initdb", running=True),
+    )
+    only(f, "birth-run")
+    only(replace(f, tenure=None), "birth-without-lease", a.CancelJob())
+
+
+def test_a_foreign_directory_is_kept_and_reported() -> None:
+    f = replace(standby(), data=replace(READY, system_id=8))
+    only(f, "refused-directory", a.StopServer("fast"))
+    f = replace(f, run=RunView(Run.STOPPED))
+    decision = decide(f)
+    assert decision.actions == () and "8" in decision.detail and "7" in decision.detail
+    refused = replace(standby(), run=RunView(Run.STOPPED), data=DataView(Data.REFUSED, "major 14"))
+    assert decide(refused).detail == "major 14"
+    only(replace(refused, leaving=True), "refused-directory", a.End())
+
+
+def test_an_ill_member_gives_the_lease_back_with_the_end_of_its_wal() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), healthy=False,
+        unhealthy_why="an I/O error", data=replace(READY, end=END),
+    )
+    only(f, "crash-give-up", a.ReleaseLease(None, END))
+    broken = replace(f, healthy=True, run=RunView(Run.STOPPED, stopped_for=9.0, start_failures=3))
+    only(broken, "crash-give-up", a.ReleaseLease(None, END))
+    with_standby = replace(f, peers={OTHER: peer(OTHER)})
+    only(with_standby, "crash-hand-over", a.ReleaseLease(OTHER, END))
+
+
+def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), data=replace(READY, end=END),
+    )
+    short = peer(OTHER, position=Position(2, LSN(0x4FFF)))
+    another = peer(ANOTHER, directory_id="a new one")
+    for p in (short, another, peer(OTHER, age=2.0), peer(OTHER, healthy=False)):
+        assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
+
+
+def test_a_holder_waits_for_its_server() -> None:
+    f = replace(primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, replace(RECORD, term=5)),
+                tenure=Tenure(5, 8.0, 1.0), run=RunView(Run.STARTING))
+    only(f, "holder-starting")
+    long = replace(f, run=RunView(Run.RECOVERING), tenure=Tenure(5, 8.0, 61.0))
+    only(long, "holder-starting")
+    only(replace(long, peers={OTHER: peer(OTHER)}), "holder-starting", a.ReleaseLease())
+
+
+def test_a_holder_without_data_gives_the_lease_back() -> None:
+    f = replace(primary(), run=RunView(Run.STOPPED), data=DataView(Data.DIRTY, "half a copy"))
+    only(f, "holder-empty", a.ReleaseLease())
+
+
+def test_a_lost_slot_is_dropped_and_a_missing_one_made() -> None:
+    f = primary()
+    f = replace(f, replication=replace(
+        f.replication, slots={"pgha_c_1": False, "pgha_c_7": True, "somebodys": True}
+    ))
+    only(f, "slots", a.KeepSlots(("c-2",), ("pgha_c_1", "pgha_c_7")))
+
+
+def test_a_switchover_that_nobody_can_follow_is_refused_once() -> None:
+    f = replace(primary(), request=Request("r1", "c-9"))
+    decision = decide(f)
+    assert decision.rule == "switchover-refused"
+    write, said = decision.actions
+    assert isinstance(write, a.WriteRecord) and write.record.switched == "r1"
+    assert isinstance(said, a.Announce) and "c-9" in said.sentence
+    only(replace(f, lease=replace(f.lease, record=write.record)), "primary")
+
+
+def test_a_new_standby_is_asked_for_its_directory() -> None:
+    f = primary()
+    unknown = tuple(replace(s, directory_id=None) for s in f.replication.senders)
+    f = replace(f, replication=replace(f.replication, senders=unknown))
+    only(f, "identify", a.AskPeers())
+    only(replace(f, pending=frozenset({"peers"})), "identify")
+
+
+def test_a_copy_ends_with_its_source() -> None:
+    f = replace(standby(), run=RunView(Run.STOPPED), data=DataView(Data.DIRTY),
+                job=Job("clone", running=True))
+    only(f, "copying")
+    gone = replace(f, lease=replace(f.lease, holder=None, claim=Claim.EXPIRED))
+    only(gone, "copying", a.CancelJob())
+
+
+def test_a_voter_leaves_the_former_primary() -> None:
+    f = replace(standby(), voted_term=5)
+    only(f, "detach-from-former", a.Detach(5))
+    only(replace(f, promised=3.0), "follow")
+    detached = replace(f, run=RunView(Run.STANDBY))
+    assert not any(isinstance(x, a.Attach) for x in decide(detached).actions), "term 4 is over"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"promised": 3.0}, "a promise"),
+        ({"healthy": False, "unhealthy_why": "an I/O error"}, "an I/O error"),
+        ({"data": replace(READY, directory_id="another")}, "not a voter"),
+        ({"data": replace(READY, branch=Branch.DIVERGED)}, "history"),
+        ({"data": DataView(Data.DIRTY, "half a copy")}, "half a copy"),
+        ({"run": RunView(Run.STANDBY, OTHER, 4, start_failures=3)}, "does not start"),
+    ],
+)
+def test_a_refused_failover_says_why(changes: dict[str, object], why: str) -> None:
+    f = standby()
+    f = replace(f, lease=replace(f.lease, claim=Claim.EXPIRED), run=RunView(Run.STANDBY, OTHER, 4))
+    changed = replace(f, **changes)  # type: ignore[arg-type]
+    assert not any(isinstance(x, a.Acquire) for x in decide(changed).actions)
+    decision = decide(replace(changed, curious_for=9.0))
+    assert why in decision.detail and not any(
+        isinstance(x, a.Acquire) for x in decision.actions
+    ), decision
+
+
+def test_a_member_that_lags_does_not_run() -> None:
+    f = standby()
+    record = replace(f.record, flushed=Position(2, LSN(1 << 30)), write_quorum=0)
+    f = replace(
+        f, settings=replace(f.settings, synchronous=False), run=RunView(Run.STANDBY, OTHER, 4),
+        lease=replace(f.lease, claim=Claim.EXPIRED, record=record), curious_for=9.0,
+        data=replace(READY, end=END),
+    )
+    decision = decide(f)
+    assert decision.rule == "stand" and "maximumLagOnFailover" in decision.detail
+    near = replace(f, data=replace(READY, end=Position(2, LSN((1 << 30) - 1))))
+    assert isinstance(decide(near).actions[0], a.Acquire)
