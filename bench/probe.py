@@ -2,9 +2,10 @@
 
 Owns the open loop and its deadlines; knows nothing of faults or systems. A fresh connection is
 begun every INTERVAL, whether the last one answered or not, and one persistent connection writes
-beside it. libpq is driven without blocking, so that its rounding of connect_timeout to whole
-seconds is no part of what is measured. A process of its own: nobody else's garbage collection or
-interpreter lock delays it, and how late it was itself is written down with each attempt.
+beside it. Prints the moment of each acknowledgement. libpq is driven without blocking, so that its
+rounding of connect_timeout to whole seconds is no part of what is measured. A process of its own:
+nobody else's garbage collection or interpreter lock delays it, and how late it was itself is
+written down with each attempt.
 """
 
 from __future__ import annotations
@@ -182,6 +183,8 @@ class Probe:
         except (Failed, psycopg.Error) as error:
             why = str(error)
         now = time.monotonic()
+        if outcome == "ok":
+            print(f"{now:.6f}", flush=True)
         self.attempts.append(
             Attempt(kind, number, due, begun, now, outcome, server, why.strip()[:200])
         )
@@ -203,7 +206,6 @@ def main(arguments: list[str]) -> int:
     probe = Probe(target)
     closed = selectors.DefaultSelector()
     closed.register(sys.stdin.fileno(), READ)
-    print("started", flush=True)
     probe.run(lambda: bool(closed.select(0)))
     dump(probe.attempts, options.into)
     return 0
