@@ -4,8 +4,8 @@ As its example does: leader election and the Service by Endpoints, the API bypas
 use_pg_rewind, data checksums. Two sets of timings: its defaults, and the minimum that its
 documentation names for ttl, loop_wait and retry_timeout. What differs from the example, each in
 Patroni's favour or to compare alike: claims of the lab's storage class in place of emptyDir, a
-grace period of 30 s (the example's 0 would kill PostgreSQL on each deletion), readiness each second,
-and a headless Service that gives the members stable names for the multi-host DSN.
+grace period of 30 s (the example's 0 would kill PostgreSQL on each deletion), readiness
+each second, and a headless Service that gives the members stable names for the multi-host DSN.
 """
 
 from __future__ import annotations

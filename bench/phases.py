@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.watching import Sight
-
 PHASES = ("detect", "stopped", "acquire", "promote", "label", "endpoint", "reconnect")
 # What an agent says while nothing happens.
 IDLE = ("follow", "primary", "wait", "slots", "quorum-step", "identify", "not-receiving")

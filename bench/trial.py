@@ -20,9 +20,10 @@ import psycopg
 from bench.attempts import Attempt, load
 from bench.faults import Fault
 from bench.phases import phases
+from bench.sights import Sight
 from bench.systems import WAYS, System
 from bench.verdict import judge
-from bench.watching import Sight, Watcher, read_logs
+from bench.watching import Watcher, read_logs
 from lab.paths import REPOSITORY
 from tests.support.waiting import until
 

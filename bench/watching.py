@@ -1,7 +1,6 @@
 """What the API shows and the members' logs say during a trial. Owns both readings, judges neither.
 
-A sight is one line: when, which kind, which object, what it shows now. Objects as they were at the
-beginning are seen too, before the fault.
+Objects as they were at the beginning are seen too, before the fault.
 """
 
 from __future__ import annotations
@@ -15,18 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from bench.sights import Sight
 from bench.systems import System, Watched
 from tests.support.kube import Kube, KubeError
-
-
-@dataclass(frozen=True)
-class Sight:
-    """`at`: seconds of CLOCK_MONOTONIC."""
-
-    at: float
-    what: str
-    who: str
-    shown: str
 
 
 @dataclass

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the virtual environment FOLDER, or brings it up to date; does nothing when its stamp says
-# that it was made from the same lock file. Safe while others use the environment.
+# that it was made from the same lock file (LOCK, or development.txt beside this script). Safe while
+# others use the environment.
 set -euo pipefail
 
-folder=${1:?usage: requirements/venv.sh FOLDER}
-lock=$(dirname "$0")/development.txt
+folder=${1:?usage: requirements/venv.sh FOLDER [LOCK]}
+lock=${2:-$(dirname "$0")/development.txt}
 stamp=$folder/.requirements.sha256
 wanted=$(sha256sum <"$lock")
 

@@ -1,0 +1,148 @@
+"""`python -m bench`: measures outages and cost on the lab (`make bench`).
+
+  run      outages of the systems under the faults; without a verb: run, cost, tables and plots
+  cost     what an idle and a loaded cluster costs
+  report   tables and plots of results that are there
+Owns the command line and the order of trials: systems take turns, fault by fault, so that the
+machine's mood hits all of them alike. Trials that were made are kept if it is interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.faults import FAULTS
+from bench.reporting import print_tables, write_docs
+from bench.systems import Pgha, System, drop_leftovers
+from bench.trial import recycle, run_trial
+from lab.cluster import Lab
+from tests.support.entering import enter_network
+from tests.support.kube import Kube
+
+TRIALS = 20
+KNOWN = ("pgha", "patroni", "patroni-min")
+
+
+def make_system(lab: Lab, kube: Kube, name: str, config: dict[str, Any]) -> System:
+    from bench.patroni import DEFAULTS, MINIMUM, Patroni
+
+    if name == "pgha":
+        return Pgha(lab, kube, name, config)
+    return Patroni(lab, kube, name, MINIMUM if name == "patroni-min" else DEFAULTS)
+
+
+@contextlib.contextmanager
+def standing(
+    lab: Lab, kube: Kube, names: Sequence[str], config: dict[str, Any]
+) -> Iterator[dict[str, System]]:
+    """The systems, up and healthy as long as the block runs."""
+    drop_leftovers(kube)
+    systems = {name: make_system(lab, kube, name, config) for name in names}
+    try:
+        for name, system in systems.items():
+            started = time.monotonic()
+            system.up()
+            system.wait_healthy()
+            say(f"{name} is up after {time.monotonic() - started:.0f} s")
+        yield systems
+    finally:
+        lab.faults.mend_all()
+        for system in systems.values():
+            system.down()
+
+
+def run(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    """Trials, one line of results each; systems that stand idle cost little and are told."""
+    into: Path = options.into
+    into.mkdir(parents=True, exist_ok=True)
+    over = time.monotonic() + options.minutes * 60
+    with standing(lab, kube, options.system, options.config) as systems:
+        for number in range(options.trials):
+            for fault in options.faults:
+                for name, system in systems.items():
+                    if time.monotonic() > over:
+                        say(f"stopped after {options.minutes:g} minutes; the results stand")
+                        return
+                    stem = f"{name}-{fault}-{time.strftime('%Y%m%d%H%M%S')}"
+                    try:
+                        trial = run_trial(system, FAULTS[fault], into / "attempts", stem)
+                    except AssertionError as error:
+                        # A system that does not come back is a result, not a reason to lose others.
+                        say(f"{name} {fault} {number}: no result: {str(error)[:500]}")
+                        with (into / "failures.jsonl").open("a") as out:
+                            failure = {"system": name, "fault": fault, "why": str(error)[:4000]}
+                            out.write(json.dumps(failure) + "\n")
+                        lab.faults.mend_all()
+                        continue
+                    with (into / "trials.jsonl").open("a") as out:
+                        out.write(json.dumps({**asdict(trial), "stem": stem}) + "\n")
+                    gaps = ", ".join(f"{w} {v['outage']:.2f} s" for w, v in trial.ways.items())
+                    say(f"{name} {fault} {number}: {gaps}; redundant after {trial.redundant:.0f} s")
+                    recycle(system)
+
+
+def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    from bench.cost import measure
+
+    options.into.mkdir(parents=True, exist_ok=True)
+    with standing(lab, kube, options.system, options.config) as systems:
+        for name, system in systems.items():
+            found = measure(system, options.seconds)
+            with (options.into / "cost.jsonl").open("a") as out:
+                out.write(json.dumps({"system": name, **found}) + "\n")
+            say(f"{name}: {json.dumps(found)}")
+
+
+def say(text: str) -> None:
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("verb", nargs="?", choices=("all", "run", "cost", "report"), default="all")
+    parser.add_argument("--system", default=",".join(KNOWN), help="default: %(default)s")
+    parser.add_argument("--faults", default=",".join(FAULTS), help="default: %(default)s")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="of each; default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=600, help="no trial begins after so many")
+    parser.add_argument("--seconds", type=float, default=60, help="of each reading of cost")
+    parser.add_argument("--into", type=Path, help="folder of the results")
+    parser.add_argument("--config", type=json.loads, default={},
+                        help="stack config that differs from the default, as JSON")  # fmt: skip
+    options = parser.parse_args(arguments)
+    for what, known in (("system", KNOWN), ("faults", tuple(FAULTS))):
+        given = getattr(options, what).split(",")
+        setattr(options, what, given)
+        for each in given:
+            if each not in known:
+                parser.error(f"{each!r} is no {what}: choose of {', '.join(known)}")
+    lab = Lab()
+    default = lab.layout.cache.root / "bench" / time.strftime("%Y%m%d-%H%M%S")
+    options.into = options.into or default
+    if options.verb != "report":
+        lab.up()
+        enter_network(lab.layout.name)
+        kube = Kube(lab.kubeconfig)
+        if options.verb in ("all", "run"):
+            run(options, lab, kube)
+        if options.verb in ("all", "cost"):
+            cost(options, lab, kube)
+    print_tables(options.into)
+    if options.verb in ("all", "report"):
+        write_docs(options.into, lab)
+    print(f"results: {options.into}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""What a reader gets: tables on the terminal, tables and plots in docs/performance/."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from bench.phases import PHASES
+from bench.table import (
+    COLUMNS,
+    grouped,
+    line_of,
+    load_trials,
+    markdown,
+    phase_lines,
+    probe_line,
+    report,
+    text,
+)
+from lab.cluster import Lab
+from lab.paths import REPOSITORY
+
+DOCS = REPOSITORY / "docs" / "performance"
+LOCK = REPOSITORY / "requirements" / "bench.txt"
+
+
+def print_tables(results: Path) -> None:
+    trials = load_trials(results)
+    if trials:
+        lines = [line_of(key, group) for key, group in grouped(trials).items()]
+        print(text(COLUMNS, lines), end="\n\n")
+        print(text(("system", "fault", "way", *PHASES), phase_lines(trials)), end="\n\n")
+        print(probe_line(trials))
+    costs = cost_lines(results)
+    if costs:
+        print(text(costs[0], costs[1:]))
+
+
+def cost_lines(results: Path) -> list[list[str]]:
+    """A line a figure, a column a system; the first line is the head. Later readings win."""
+    found: dict[str, dict[str, object]] = {}
+    for file in sorted(results.rglob("cost.jsonl")):
+        for line in file.read_text().splitlines():
+            reading = json.loads(line)
+            found[reading.pop("system")] = reading
+    figures = list(dict.fromkeys(name for reading in found.values() for name in reading))
+    if not figures:
+        return []
+    rows = [[name, *(shown(reading.get(name)) for reading in found.values())] for name in figures]
+    return [["figure", *found], *rows]
+
+
+def shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(each)}" for key, each in value.items())
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def write_docs(results: Path, lab: Lab) -> None:
+    """The tables as Markdown, and the plots by an interpreter that has matplotlib."""
+    DOCS.mkdir(parents=True, exist_ok=True)
+    trials = load_trials(results)
+    if trials:
+        (DOCS / "outages.md").write_text(report(trials))
+        folder = lab.layout.cache.root / "bench" / "venv"
+        subprocess.run([REPOSITORY / "requirements/venv.sh", folder, LOCK], check=True)
+        subprocess.run(
+            [folder / "bin/python", "-m", "bench.plots", results, DOCS], cwd=REPOSITORY, check=True
+        )
+    costs = cost_lines(results)
+    if costs:
+        (DOCS / "cost.md").write_text(markdown(costs[0], costs[1:]) + "\n")
