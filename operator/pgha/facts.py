@@ -263,7 +263,10 @@ class Facts:
 
     @property
     def holder_is_primary(self) -> bool:
-        """Somebody else holds, and has completed its promotion in the recorded term."""
+        """Somebody else holds, and has completed its promotion in the recorded term.
+
+        A holder that is not the recorded promoter wrote itself in by other means.
+        """
         p = self.record.promotion
         return (
             not self.holds
@@ -272,6 +275,7 @@ class Facts:
             and p is not None
             and p.done
             and p.term == self.record.term
+            and p.promoter == self.lease.holder
         )
 
     @property

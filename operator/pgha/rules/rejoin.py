@@ -109,6 +109,8 @@ def _not_receiving(f: Facts) -> Do | None:
     if f.run.attached_term != f.record.term or f.run.attached_for < PATIENCE:
         return None
     source = _source(f)
+    if source is None and f.lease.claim is not Claim.HELD:
+        return None  # the lease is free: who takes it is the election's matter
     if source is None:
         return Do([AskPeers()], f"{f.lease.holder_pod} does not answer", look_again_in=1.0)
     if f.run.fruitless >= TRIES:
