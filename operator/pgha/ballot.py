@@ -56,9 +56,14 @@ class Ballot:
     """Remembers the highest term voted for, and the promise that runs."""
 
     def __init__(
-        self, member: Standby, notes: Notes, lease_duration: float, wake: Callable[[], None]
+        self,
+        member: Standby,
+        notes: Notes,
+        lease_duration: float,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = boottime,
     ) -> None:
-        self._member, self._notes, self._wake = member, notes, wake
+        self._member, self._notes, self._wake, self._clock = member, notes, wake, clock
         note = notes.read_note("vote") or {}
         self.voted_term = int(note.get("term", 0))
         self._voted_for = str(note.get("candidate", ""))
@@ -67,14 +72,14 @@ class Ballot:
         promise = notes.read_note("promise")
         if promise is None:
             # Nobody knows what this directory's former agent promised.
-            self._until = boottime() + lease_duration
+            self._until = self._clock() + lease_duration
             notes.write_note("promise", {"holder": "", "until": 0.0, "seconds": 0.0, "boot": ""})
             return
         self.promised_to = str(promise.get("holder", ""))
         if promise.get("boot") == boot_id():
             self._until = float(promise.get("until", 0.0))
         elif float(promise.get("seconds", 0.0)) > 0:
-            self._until = boottime() + float(promise["seconds"])
+            self._until = self._clock() + float(promise["seconds"])
 
     def fresh_directory(self) -> None:
         """There was no directory, so nothing can have been promised with it."""
@@ -83,7 +88,7 @@ class Ballot:
     @property
     def promised(self) -> float:
         """Seconds that a promise still runs; 0 when none does."""
-        return max(0.0, self._until - boottime())
+        return max(0.0, self._until - self._clock())
 
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /vote."""
@@ -150,7 +155,7 @@ class Ballot:
                 return answer(f"the lease it knows is {pod_of(holder) or 'nobody'}'s")
             if self.voted_term > term:
                 return answer(f"it has voted in term {self.voted_term}")
-            now = boottime()
+            now = self._clock()
             until = max(self._until, now + request.seconds)  # never shorter than one given before
             self._notes.write_note(
                 "promise",

@@ -137,7 +137,7 @@ def plan(record: Record, seen: Standing) -> Step | None:
         now = seen.directories.get(name)
         if now and now != directory and name in seen.caught_up and name != seen.me:
             return Rewrite(r.with_voter(name, now), f"{name} votes with its new directory")
-    gone = [n for n in r.voter_names if n not in seen.declared and n != seen.me]
+    gone = sorted(n for n in r.voter_names if n not in seen.declared and n != seen.me)
     if gone and (not names or seen.barrier):
         less = r.without_voter(gone[0])
         quorum = quorum_of(names)

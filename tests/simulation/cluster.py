@@ -36,6 +36,7 @@ class World:
     api_cut: set[str] = field(default_factory=set)  # reach the members, but not the API
     blocked: set[frozenset[str]] = field(default_factory=set)  # pairs that do not reach each other
     lag: dict[str, float] = field(default_factory=dict)  # seconds that a member's watch is late
+    late: list[tuple[float, RawLease]] = field(default_factory=list)  # writes still on their way
     versions_seen: list[tuple[float, RawLease | None]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
@@ -57,6 +58,19 @@ class World:
         seen = self.versions_seen
         if not seen or seen[-1][1] is not self.lease:
             seen.append((self.now, self.lease))
+
+    def land_late_writes(self) -> None:
+        """Writes whose senders have given up waiting reach the API server after all."""
+        for due, wanted in list(self.late):
+            if due > self.now or self.api_down:
+                continue
+            self.late.remove((due, wanted))
+            there = self.lease
+            if there is not None and (there.uid, there.resource_version) == (
+                wanted.uid, wanted.resource_version
+            ):
+                self.lease = replace(wanted, resource_version=str(next(self.versions)))
+                self.note(f"a late write landed: {wanted.holder}")
 
     def lease_as_of(self, moment: float) -> RawLease | None:
         found = self.lease
@@ -93,6 +107,9 @@ class SimulatedLease:
             raise NotFound(404, "NotFound", "no such Lease")
         if w.lease.resource_version != lease.resource_version or w.lease.uid != lease.uid:
             raise Conflict(409, "Conflict", "it changed")
+        if w.wide and w.random.random() < 0.02:
+            w.late.append((w.now + w.random.uniform(0.0, 8.0), lease))
+            raise ApiUnreachable("no answer in time", ambiguous=True)
         return self._landed(replace(lease, resource_version=str(next(w.versions))))
 
     def create(self, lease: RawLease, timeout: float) -> RawLease:

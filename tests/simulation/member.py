@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pgha import actions as a
+from pgha.ballot import Ballot
 from pgha.facts import (
     Barrier,
     Branch,
@@ -26,7 +29,15 @@ from pgha.facts import (
     Votes,
 )
 from pgha.keeper import Keeper
-from pgha.lsn import LSN, branch
+from pgha.lsn import LSN, Position, branch
+from pgha.peers.messages import (
+    PromiseAnswer,
+    PromiseRequest,
+    VoteAnswer,
+    VoteRequest,
+    parse,
+    to_json,
+)
 from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.rules import decide
@@ -58,9 +69,8 @@ class Member:
     end: Any = None
     seen: dict[str, tuple[float, Peer]] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
-    voted: tuple[int, str] = (0, "")
-    promised_until: float = 0.0
-    promised_to: str = ""
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # on the volume
+    acting: threading.Lock = field(default_factory=threading.Lock)
     job: tuple[str, str | None, float] | None = None
     checkpointed: int = 0
     slots: int = 0
@@ -77,7 +87,9 @@ class Member:
     fired: set[str] = field(default_factory=set)
     next_renewal: float = 0.0
     begun: tuple[Decision, Facts, float] | None = None  # decided, and not yet done
+    retired: bool = False  # scaled away: its volume stays, its pod does not come back
     keeper: Keeper = field(init=False)
+    ballot: Ballot = field(init=False)
 
     # -- containers -----------------------------------------------------------------------------
 
@@ -93,6 +105,11 @@ class Member:
             allow=self._allow, may_renew=lambda: None, flushed=self._flushed, wake=lambda: None,
             promises=self._promises, clock=lambda: w.now,
         )
+        self.ballot = Ballot(
+            self, self, self.settings.times.lease_duration, lambda: None, lambda: w.now
+        )
+        if not self.directory.ready and not self.directory.dirty:
+            self.ballot.fresh_directory()
         self.alive, self.paused, self.leaving = True, False, False
         self.server.stop()
         self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
@@ -112,6 +129,10 @@ class Member:
         self.restart_at = self.world.now + restart_in
         if self.job is not None and self.job[0] == "rewind":
             self.directory.dirty = True
+
+    def wipe(self) -> None:
+        """The volume is lost with everything on it."""
+        self.directory, self.noted, self.notes = Directory(), None, {}
 
     def _allow(self, deadline: float | None) -> None:
         self.fence_at = deadline
@@ -228,7 +249,7 @@ class Member:
                 self.votes, asked_for=w.now - self.votes.asked_for,
                 last_asked=w.now - self.votes.last_asked,
             ),
-            voted_term=self.voted[0],
+            voted_term=self.ballot.voted_term,
             promised=self._promised(view),
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
@@ -237,9 +258,9 @@ class Member:
 
     def _promised(self, view: LeaseView) -> float:
         mark = view.record.release
-        if view.claim is Claim.RELEASED and mark and mark.by == self.promised_to:
+        if view.claim is Claim.RELEASED and mark and mark.by == self.ballot.promised_to:
             return 0.0
-        return max(0.0, self.promised_until - self.world.now)
+        return self.ballot.promised
 
     def _receiving(self) -> bool:
         source = self.peers.get(self.server.attached or "")
@@ -310,31 +331,50 @@ class Member:
         )
 
     def vote(self, term: int, candidate: str) -> Vote:
-        view = self.keeper.view(self._dead, True)
-        refused = Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
-        if (
-            self.keeper.tenure() is not None or self.promised_until > self.world.now
-            or term < max(self.voted[0], view.record.term)
-            or (term == self.voted[0] and self.voted[1] != candidate)
-            or self.begun is not None or self.server.run == "primary" or self.job is not None
-            or not self.directory.ready or self.directory.dirty
-        ):
-            return refused
-        self.voted = (term, candidate)
-        self.server.attached = None
-        self.end = self.directory.end
-        return Vote(self.name, self.directory.id, True, self.directory.end,
-                    self.branch(self.directory, view.record), True)
+        """By the real ballot; a member that acts at the moment is busy."""
+        if self.begun is not None:
+            return Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
+        request = VoteRequest(term, candidate.split("/")[0], candidate)
+        answer = parse(VoteAnswer, self.ballot.vote(to_json(request)))
+        position = None
+        if answer.granted and answer.lsn is not None:
+            position = Position(answer.timeline, LSN(answer.lsn))
+        return Vote(
+            self.name, answer.directory_id, answer.granted, position,
+            self.branch(self.directory, self.record()), True,
+        )
 
     def promise(self, holder: str, seconds: float) -> bool:
+        if self.begun is not None:
+            return False
+        request = PromiseRequest(holder, 0, seconds)
+        return parse(PromiseAnswer, self.ballot.promise(to_json(request))).promised
+
+    # What the ballot asks of its member.
+
+    def holds(self) -> bool:
+        return self.keeper.tenure() is not None
+
+    def lease(self) -> tuple[str | None, int]:
         view = self.keeper.view(self._dead, True)
-        if self.keeper.tenure() is not None or view.holder != holder or self.begun is not None:
-            return False
-        if self.voted[0] > view.record.term:
-            return False
-        self.promised_until = max(self.promised_until, self.world.now + seconds)
-        self.promised_to = holder
-        return True
+        return view.holder, view.record.term
+
+    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
+        d = self.directory
+        if self.server.run == "primary" or self.job is not None or not d.ready or d.dirty:
+            return None, "it cannot"
+        self.server.attached = None
+        self.end = d.end
+        return d.end, ""
+
+    def describe(self) -> Mapping[str, Any]:
+        return {"name": self.name, "directory_id": self.directory.id or None}
+
+    def read_note(self, name: str) -> dict[str, Any] | None:
+        return self.notes.get(name)
+
+    def write_note(self, name: str, note: dict[str, Any]) -> None:
+        self.notes[name] = note
 
     def _promises(self, term: int) -> float | None:
         record = self.record()
@@ -371,7 +411,7 @@ class Member:
                 s.run, s.attached, self.end = "standby", None, None
                 d.clean = False
             case a.Attach(member=member, term=term):
-                if term >= self.voted[0]:
+                if term >= self.ballot.voted_term:
                     s.attached, s.attached_term, s.attached_at = member, term, w.now
                     self.end = None
             case a.Detach():

@@ -33,6 +33,7 @@ class Schedule:
     seed: int
     fenced: bool = True
     wide: bool = False
+    wiped: bool = False
     faults_for: float = 60.0
     world: World = field(init=False)
     members: dict[str, Member] = field(default_factory=dict)
@@ -113,6 +114,7 @@ class Schedule:
     def _step(self) -> None:
         w = self.world
         w.now += STEP
+        w.land_late_writes()
         w.remember()
         order = list(self.members.values())
         self.rng.shuffle(order)
@@ -121,7 +123,7 @@ class Schedule:
                 m.fencer()
         for m in order:
             if not m.alive:
-                if w.now >= m.restart_at:
+                if w.now >= m.restart_at and not m.retired:
                     m.boot(new_pod=not m.same_pod)
                 continue
             if m.paused:
@@ -180,7 +182,7 @@ class Schedule:
         rough = ["freeze", "stop-agent", "cut", "api", "delete-lease", "delete-all", "forced",
                  "mend"]
         if w.wide:
-            rough = [*rough, "api-cut", "block", "lag"]
+            rough = [*rough, "api-cut", "block", "lag", "scale", "wipe"]
         kind = rng.choice(gentle if self.gentle else gentle + rough + rough)
         if self.gentle and any(not x.alive or x.leaving for x in self.members.values()):
             return
@@ -212,6 +214,10 @@ class Schedule:
             w.api_cut.add(m.name)
         elif kind == "block":
             w.blocked.add(frozenset((m.name, rng.choice(list(self.members)))))
+        elif kind == "scale":
+            self._scale(rng.randint(1, len(self.members)))
+        elif kind == "wipe":
+            self._wipe(m)
         elif kind == "lag":
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
@@ -221,7 +227,31 @@ class Schedule:
         elif kind == "mend":
             self._heal()
 
+    def _scale(self, size: int) -> None:
+        """The StatefulSet's spec.replicas changes: the highest ordinals leave or come back."""
+        declared = tuple(self.members)[:size]
+        for name, m in self.members.items():
+            m.declared, m.retired = declared, name not in declared
+            if m.retired and m.alive:
+                m.leaving = True
+
+    def _wipe(self, m: Member) -> None:
+        """One volume is lost in a history, and only when others are known to have everything."""
+        record = self._record()
+        safe = len(record.voters) > 1 and (
+            not self.settings.synchronous or record.write_quorum > 0 and not record.degraded
+        )
+        if self.wiped or not safe or self.world.lease is None:
+            return
+        self.wiped = True
+        if m.alive:
+            m.die(self.rng.uniform(1.0, 10.0))
+            m.same_pod = False
+        m.wipe()
+
     def _heal(self) -> None:
+        if any(m.retired for m in self.members.values()):
+            self._scale(len(self.members))
         for faults in (self.world.cut, self.world.api_cut, self.world.blocked, self.world.lag):
             faults.clear()
         self.world.api_down = False
@@ -253,7 +283,11 @@ class Schedule:
             self.acknowledged -= missing  # asynchronous: lost, once
         if not self.fenced and writable and self.settings.synchronous:
             newest = max(writable, key=lambda m: m.directory.timeline)
-            if missing := newest.directory.holds(self.acknowledged):
+            latest = max(m.directory.timeline for m in self.members.values())
+            missing = set() if newest.directory.timeline < latest else (
+                newest.directory.holds(self.acknowledged)
+            )
+            if missing:
                 raise AssertionError(f"I2: {newest.name} lacks {len(missing)} acknowledged commits")
         if self.world.lease is None:
             return

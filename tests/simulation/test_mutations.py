@@ -20,6 +20,7 @@ from tests.simulation.schedule import Broken, Schedule
 pytestmark = pytest.mark.simulation
 
 Patch = pytest.MonkeyPatch
+UNFENCED = 120  # schedules without any fencing
 MOST = 400  # schedules until a mutation counts as unnoticed
 
 
@@ -31,6 +32,20 @@ def without(*ids: str) -> Callable[[Facts], Any]:
 def writable_without_lease(patch: Patch) -> None:
     patch.setattr(members, "decide", without("lease-lost"))
     patch.setattr(Member, "fencer", lambda self: None)
+
+
+def unfenced(patch: Patch) -> None:
+    """Nobody stops a primary that lost its lease: not its agent, not its fencer."""
+    writable_without_lease(patch)
+
+
+def test_the_quorum_alone_protects_acknowledged_commits(monkeypatch: Patch) -> None:
+    """Amendment 2: a lease that fails entirely costs Synchronous mode no commit."""
+    unfenced(monkeypatch)
+    for seed in range(UNFENCED):
+        schedule = Schedule(seed, fenced=False)
+        if schedule.settings.synchronous:
+            schedule.run()
 
 
 def claims_early(patch: Patch) -> None:
@@ -63,6 +78,7 @@ def votes_without_detaching(patch: Patch) -> None:
         return answer
 
     patch.setattr(Member, "vote", vote)
+    unfenced(patch)
 
 
 def degrades_silently(patch: Patch) -> None:
@@ -103,7 +119,7 @@ MUTATIONS = {
     claims_early: 0,
     promotes_without_quorum: 0,
     never_yields: 45,
-    votes_without_detaching: 265,
+    votes_without_detaching: 0,
     degrades_silently: 0,
     reuses_a_number: 0,
     forgets_a_branch: 0,
@@ -117,7 +133,7 @@ def test_a_broken_rule_is_noticed(mutation: Callable[[Patch], None], monkeypatch
     first = MUTATIONS[mutation]
     for seed in range(first, first + MOST):
         try:
-            Schedule(seed).run()
+            Schedule(seed, fenced=mutation is not votes_without_detaching).run()
         except (Broken, ValueError):
             return
     pytest.fail(f"{mutation.__name__} passed {MOST} schedules unnoticed")

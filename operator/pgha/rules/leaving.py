@@ -78,6 +78,14 @@ def _hand_over_ends(f: Facts) -> Do | None:
     return None  # a switchover nobody can follow: the crash rules start this one again
 
 
+def _last_primary(f: Facts) -> bool:
+    """Is the end of this directory's WAL the end of the last primary's?"""
+    r = f.record
+    mine = r.primary == f.me and r.primary_directory == f.data.directory_id
+    intent = r.open_intent
+    return f.promoted or (mine and (intent is None or intent.promoter.split("/")[0] == f.me))
+
+
 def _leaving(f: Facts) -> Do | None:
     if not f.leaving:
         return None
@@ -86,7 +94,8 @@ def _leaving(f: Facts) -> Do | None:
     if f.run.run is not Run.STOPPED:
         return Do([StopServer("fast")])
     if f.holds:
-        return Do([ReleaseLease()])
+        # After a crash the end of WAL is known as well: nobody is promoted without it unseen.
+        return Do([ReleaseLease(None, f.data.end if _last_primary(f) else None)])
     return Do([End()])
 
 

@@ -29,7 +29,8 @@ from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
 HEAR_WITHIN = 2.0  # seconds that an asynchronous promotion waits for voters that do not answer
-INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8)
+INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8); an
+# asynchronous cluster has no quorum to fall back on, and waits a lease duration
 CONSISTENT_WITHIN = 60.0  # seconds that the holder's recovery may take while others are ready
 PROVE_CRASH_WITHIN = 0.5  # seconds to find a standby with every byte after PostgreSQL died
 
@@ -129,14 +130,14 @@ def _before(f: Facts) -> bool:
 
 def _proven(f: Facts) -> str | None:
     """Why no quorum is needed: amendment 21, and the primary's own directory."""
-    r = f.record
-    if r.end is not None and f.data.end is not None and f.data.branch in (
+    r, intent = f.record, f.record.open_intent
+    # Somebody else may have been promoted after that end was written, and have taken commits.
+    settled = intent is None or intent.promoter.split("/")[0] == f.me
+    if settled and r.end is not None and f.data.end is not None and f.data.branch in (
         Branch.SAME, Branch.BEHIND
     ) and f.data.end >= r.end:
         return f"has the proven end of the last primary, {r.end.lsn}"
-    if r.primary == f.me and r.primary_directory == f.data.directory_id and not (
-        r.open_intent and r.open_intent.promoter.split("/")[0] != f.me
-    ):
+    if settled and r.primary == f.me and r.primary_directory == f.data.directory_id:
         return "is the last primary's own directory"
     return None
 
@@ -203,7 +204,9 @@ def _open_intent(f: Facts) -> Do | None:
     owner = intent.promoter.split("/")[0]
     if owner == f.me or owner not in f.record.voter_names or _has_answered(f, owner):
         return None
-    if f.tenure.since < INTENT_WAIT:
+    asynchronous = not f.settings.synchronous and not f.record.write_quorum
+    wait = f.settings.times.lease_duration if asynchronous else INTENT_WAIT
+    if f.tenure.since < wait:
         return Do((), f"{owner} may have promoted to timeline {intent.number}", look_again_in=0.3)
     return None
 
