@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.sights import Sight
+
 PHASES = ("detect", "stopped", "acquire", "promote", "label", "endpoint", "reconnect")
 # What an agent says while nothing happens.
 IDLE = ("follow", "primary", "wait", "slots", "quorum-step", "identify", "not-receiving")

@@ -47,7 +47,8 @@ class Probing:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(given).encode() + b"\n")
         self._process.stdin.flush()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -63,7 +64,10 @@ class Probing:
         return None
 
     def end(self) -> list[Attempt]:
-        self._process.communicate(timeout=30)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._listener.join(5)
         return load(self.file)
 
     def kill(self) -> None:
