@@ -222,7 +222,7 @@ class Schedule:
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
             w.api_down = True
-        elif kind == "delete-lease":
+        elif kind == "delete-lease" and not any(x.retired for x in self.members.values()):
             w.lease = None
         elif kind == "mend":
             self._heal()
@@ -241,7 +241,8 @@ class Schedule:
         safe = len(record.voters) > 1 and (
             not self.settings.synchronous or record.write_quorum > 0 and not record.degraded
         )
-        if self.wiped or not safe or self.world.lease is None:
+        whole = all(self.members[n].directory.id == d for n, d in record.voters)
+        if self.wiped or not safe or not whole or self.world.lease is None:
             return
         self.wiped = True
         if m.alive:

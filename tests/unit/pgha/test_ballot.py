@@ -60,14 +60,13 @@ class Standby:
 class Ground:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.boot = 1000.0, "boot-1"
-        monkeypatch.setattr(ballots, "boottime", lambda: self.now)
         monkeypatch.setattr(ballots, "boot_id", lambda: self.boot)
         self.disk = Disk()
         self.standby = Standby(self.disk)
         self.start()
 
     def start(self) -> None:
-        self.ballot = Ballot(self.standby, self.disk, DURATION, lambda: None)
+        self.ballot = Ballot(self.standby, self.disk, DURATION, lambda: None, lambda: self.now)
 
     def vote(self, term: int, candidate: str = CANDIDATE) -> dict[str, Any]:
         pod = candidate.split("/")[0]
