@@ -53,7 +53,8 @@ class History(tuple[Switch, ...]):
             if len(parts) < 2 or not parts[0].isdigit() or len(parts[0]) > 10:
                 raise ValueError(f"{line[:80]!r} is no line of a timeline history file")
             switch = Switch(int(parts[0]), LSN.parse(parts[1]))
-            if switch.timeline < 1 or switches and switch.timeline <= switches[-1].timeline:
+            newest = switches[-1].timeline if switches else 0
+            if not newest < switch.timeline < 1 << 32:
                 raise ValueError(f"{line[:80]!r}: timelines of a history file must grow")
             switches.append(switch)
             if len(switches) > MAX_ANCESTORS:
