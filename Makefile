@@ -54,8 +54,9 @@ chaos: packages lab-up ## faults against running clusters, long: RUNS of each, N
 	$(IN_LAB) $(PYTHON) -m tests.chaos --runs $(or $(RUNS),10) \
 		$(if $(NEMESES),--nemeses $(NEMESES)) $(if $(MODES),--modes $(MODES))
 
-bench: packages lab-up ## measure outages and cost
-	$(IN_LAB) $(PYTHON) -m bench
+bench: packages lab-up ## measure outages and cost, hours: TRIALS of each, FAULTS, SYSTEMS
+	$(PYTHON) -m bench --trials $(or $(TRIALS),20) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(if $(SYSTEMS),--system $(SYSTEMS))
 
 image: venv ## build the container images and load them into the lab if it runs
 	@$(PYTHON) -m lab images

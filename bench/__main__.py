@@ -19,8 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench import patroni_image
+from bench.cost import measure
 from bench.faults import FAULTS
-from bench.reporting import print_tables, write_docs
+from bench.patroni import DEFAULTS, MINIMUM, Patroni
+from bench.reporting import make_plot_environment, print_tables, write_docs
 from bench.systems import Pgha, System, drop_leftovers
 from bench.trial import recycle, run_trial
 from lab.cluster import Lab
@@ -32,8 +35,6 @@ KNOWN = ("pgha", "patroni", "patroni-min")
 
 
 def make_system(lab: Lab, kube: Kube, name: str, config: dict[str, Any]) -> System:
-    from bench.patroni import DEFAULTS, MINIMUM, Patroni
-
     if name == "pgha":
         return Pgha(lab, kube, name, config)
     return Patroni(lab, kube, name, MINIMUM if name == "patroni-min" else DEFAULTS)
@@ -90,8 +91,6 @@ def run(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
 
 
 def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
-    from bench.cost import measure
-
     options.into.mkdir(parents=True, exist_ok=True)
     with standing(lab, kube, options.system, options.config) as systems:
         for name, system in systems.items():
@@ -129,7 +128,12 @@ def main(arguments: list[str]) -> int:
     lab = Lab()
     default = lab.layout.cache.root / "bench" / time.strftime("%Y%m%d-%H%M%S")
     options.into = options.into or default
+    # What comes from outside first: the lab's network leads nowhere.
+    if options.verb in ("all", "report"):
+        make_plot_environment(lab)
     if options.verb != "report":
+        if any(name != "pgha" for name in options.system):
+            patroni_image.build(lab.layout.cache.root)
         lab.up()
         enter_network(lab.layout.name)
         kube = Kube(lab.kubeconfig)

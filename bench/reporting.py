@@ -59,17 +59,21 @@ def shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def make_plot_environment(lab: Lab) -> Path:
+    """The interpreter that has matplotlib, in an environment of its own in the cache."""
+    folder = lab.layout.cache.root / "bench" / "venv"
+    subprocess.run([REPOSITORY / "requirements/venv.sh", folder, LOCK], check=True)
+    return folder / "bin" / "python"
+
+
 def write_docs(results: Path, lab: Lab) -> None:
     """The tables as Markdown, and the plots by an interpreter that has matplotlib."""
     DOCS.mkdir(parents=True, exist_ok=True)
     trials = load_trials(results)
     if trials:
         (DOCS / "outages.md").write_text(report(trials))
-        folder = lab.layout.cache.root / "bench" / "venv"
-        subprocess.run([REPOSITORY / "requirements/venv.sh", folder, LOCK], check=True)
-        subprocess.run(
-            [folder / "bin/python", "-m", "bench.plots", results, DOCS], cwd=REPOSITORY, check=True
-        )
+        python = make_plot_environment(lab)
+        subprocess.run([python, "-m", "bench.plots", results, DOCS], cwd=REPOSITORY, check=True)
     costs = cost_lines(results)
     if costs:
         (DOCS / "cost.md").write_text(markdown(costs[0], costs[1:]) + "\n")

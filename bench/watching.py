@@ -25,10 +25,11 @@ class Watcher:
 
     system: System
     sights: list[Sight] = field(default_factory=list)
+    watched: list[Watched] | None = None  # None: what the system says
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        for watched in self.system.watched():
+        for watched in self.watched or self.system.watched():
             threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
 
     def stop(self) -> None:
