@@ -12,8 +12,8 @@ PYTEST := $(PYTHON) -m pytest -q
 IN_LAB := $(PYTHON) -m lab shell --
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down test check unit component simulation integration e2e chaos bench image \
-	packages lab-up lab-down lock
+.PHONY: help venv up down test check unit component simulation integration e2e chaos-short chaos \
+	bench image packages lab-up lab-down lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,10 @@ integration: packages lab-up ## adapters against real PostgreSQL, API server and
 	$(IN_LAB) $(PYTEST) -m integration
 
 e2e: packages lab-up ## the real program on the real cluster
-	$(IN_LAB) $(PYTEST) -m e2e
+	$(IN_LAB) $(PYTEST) -m "e2e and not chaos"
+
+chaos-short: packages lab-up ## faults against running clusters, a few minutes
+	$(IN_LAB) $(PYTEST) -m chaos -s
 
 chaos: packages lab-up ## faults against running clusters, long: RUNS of each, NEMESES, MODES
 	$(IN_LAB) $(PYTHON) -m tests.chaos --runs $(or $(RUNS),10) \

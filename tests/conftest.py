@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """The lab, up and free of faults; this process is inside its network from here on."""
+def lab() -> Lab:
+    """The lab, up and free of faults; this process is inside its network from here on.
+
+    Who puts a fault into it takes it away: another layer may be using the lab at the same time.
+    """
     from lab.cluster import Lab
     from tests.support.entering import enter_network
 
     made = Lab()
     made.up()
     enter_network(made.layout.name)
-    yield made
-    made.mend()
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,9 @@ def main() -> int:
             [("e2e", [*MAKE, "e2e"])],
             [("integration", [*MAKE, "integration"])],
         )
+    if not suite.failed:
+        # It takes away the API server and nodes, so nothing else may use the lab meanwhile.
+        suite.run("chaos", [*MAKE, "chaos-short"])
     if os.environ.get("CI") and not was_up:
         suite.run("lab down", [sys.executable, "-m", "lab", "down"])
     suite.report()

@@ -241,7 +241,7 @@ NEMESES = {
         Nemesis("api-cut", _api_cut, LEASE, lasts=25.0),
         Nemesis("replication-cut", _replication_cut, PROCESS, lasts=15.0),
         Nemesis("members-cut", _members_cut, PROCESS, lasts=15.0),
-        Nemesis("api-stop", _api_stopped, PROCESS, lasts=25.0),
+        Nemesis("api-stop", _api_stopped, PROCESS, lasts=60.0),
         Nemesis("api-hang", _api_hung, PROCESS, lasts=25.0),
         Nemesis("lease-delete", _lease_deleted, LEASE),
         Nemesis("lease-stranger", _lease_held_by_a_stranger, LEASE),

@@ -12,7 +12,7 @@ import pytest
 
 from lab.cluster import Lab
 from tests.chaos.__main__ import keep
-from tests.chaos.checker import check, promotions
+from tests.chaos.checker import check, outage, promotions
 from tests.chaos.clusters import standing_clusters
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.table import Verdict, render
@@ -21,7 +21,7 @@ from tests.support.deployed import Deployed
 from tests.support.kube import Kube
 from tests.support.program import Program
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.chaos
 
 SIDE_BY_SIDE = {
     "warm-async": ("postmaster-kill", "agent-stop", "pod-delete", "labels", "lease-delete"),
@@ -71,3 +71,11 @@ def test_no_invariant_breaks(verdicts: Verdicts, mode: str, nemesis: str) -> Non
 def test_a_lost_primary_is_one_promotion(verdicts: Verdicts) -> None:
     for where in (("warm-async", "agent-stop"), ("hot-sync", "freeze"), ("hot-sync", "node-cut")):
         assert promotions(verdicts[where].history) == 1, where
+
+
+def test_writes_go_on_while_the_api_is_gone_for_a_minute(verdicts: Verdicts) -> None:
+    """Nobody can renew, and nobody needs to: the members promise not to race."""
+    history = verdicts["warm-async", "api-stop"].history
+    assert history.mended - history.struck > 60.0
+    assert outage(history) < 5.0
+    assert promotions(history) == 0

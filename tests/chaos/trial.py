@@ -5,6 +5,7 @@ Owns the order of a trial and what is read at its end; the judgement is the chec
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -47,18 +48,32 @@ def run_trial(
         with nemesis.harm(cluster, primary):
             _write_on(nemesis.lasts)
         history.mended = time.monotonic()
-        try:
-            cluster.wait_healthy(members, REDUNDANT_WITHIN)
-            history.redundant = time.monotonic()
-        except AssertionError as error:
-            print(error)
-        _write_on(QUIET)
+        history.redundant = _lasting_redundancy(cluster, members)
     finally:
         clients.stop()
         watcher.stop()
     history.ended = time.monotonic()
     _read_back(cluster, history)
     return history
+
+
+def _lasting_redundancy(cluster: Cluster, members: int) -> float:
+    """When full redundancy came back to stay; 0.0 if it did not.
+
+    Right after a strike all may look well still, so it has to last for a while of writing.
+    """
+    deadline = time.monotonic() + REDUNDANT_WITHIN
+    while True:
+        try:
+            cluster.wait_healthy(members, max(1.0, deadline - time.monotonic()))
+        except AssertionError as error:
+            print(error)
+            return 0.0
+        since = time.monotonic()
+        _write_on(QUIET)
+        with contextlib.suppress(AssertionError, *FETCHING):
+            cluster.check(members)
+            return since
 
 
 def _write_on(seconds: float) -> None:

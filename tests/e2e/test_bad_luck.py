@@ -1,7 +1,7 @@
 """Bad luck with one running cluster of two: what goes wrong is survived, or refused and kept.
 
-The API server gone, the Lease deleted, a foreign data directory, an image of another major
-version, a password that is not the data's.
+The Lease deleted, a foreign data directory, an image of another major version, a password that is
+not the data's. The API server gone for a minute is in tests/chaos: it harms every cluster.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from lab.images import versions
 from tests.support.deployed import Deployed, bring_up
 from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
-from tests.support.outage import api_gone
 from tests.support.postgres import Cluster
 from tests.support.program import Program
 from tests.support.waiting import until
@@ -32,7 +31,6 @@ NAME = "unlucky"
 SECRET = "my-own"
 CLAIM = f"data-{NAME}-1"
 PGDATA = "/var/lib/postgresql/data/pgdata"
-API_GONE_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -131,19 +129,6 @@ def run_in_claim(cluster: Cluster, claim: str, script: str) -> None:
         until("the pod hand to go", lambda: cluster.kube.get(path) is None, 30)
 
 
-def term(cluster: Cluster) -> int:
-    """The number of the term, as the command line shows it."""
-
-    def shown() -> str:
-        answer = cluster.pgha("status")
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
-
-    # A pod may need a while to reach an API server that was away.
-    text = until("the status", shown, 60, 1.0)
-    return int(text.partition("term ")[2].split(",")[0])
-
-
 def test_the_superuser_is_the_one_of_the_users_secret(cluster: Cluster) -> None:
     assert cluster.sql("SELECT current_user, usesuper FROM pg_user WHERE usename = current_user"
                        ) == [("owner", True)]  # fmt: skip
@@ -178,24 +163,6 @@ def test_a_password_that_is_not_the_datas_is_refused_until_the_next_promotion(
     assert cluster.sql("SELECT current_user") == [("owner",)]
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         cluster.connect(password="first-password")
-
-
-def test_writes_go_on_while_the_api_is_gone_for_a_minute(
-    lab: Lab, unlucky: Deployed, cluster: Cluster
-) -> None:
-    before, primary = term(cluster), cluster.primary()
-    with Writer(cluster) as writer:
-        with api_gone(lab):
-            written = len(writer.acknowledged)
-            writer.go_on_for(API_GONE_SECONDS)
-            assert len(writer.acknowledged) > written
-            gap = writer.longest_gap()
-        unlucky.healthy()
-        writer.wait_for_more(10)
-    assert gap < 5.0, f"writes stopped for {gap:.1f} s while the API was gone"
-    assert writer.missing() == []
-    assert cluster.primary().uid == primary.uid
-    assert term(cluster) == before, "no election took place"
 
 
 def test_a_deleted_lease_is_made_again_and_nothing_is_lost(

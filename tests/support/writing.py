@@ -25,7 +25,6 @@ class Writer:
         self._host = cluster.service_address()
         self._login = cluster.secret()
         self.acknowledged: list[int] = []
-        self._times: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -49,15 +48,6 @@ class Writer:
         goal = len(self.acknowledged) + count
         until(f"{count} more writes", lambda: len(self.acknowledged) >= goal, seconds, 0.1)
 
-    def go_on_for(self, seconds: float) -> None:
-        """Writes for that long: a fault that has to last is the one thing tests wait out."""
-        self._stop.wait(seconds)
-
-    def longest_gap(self) -> float:
-        """The longest time in seconds between two acknowledgements, or since the last one."""
-        times = [*self._times, time.monotonic()]
-        return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
-
     def missing(self) -> list[int]:
         """Acknowledged numbers that are not in the table."""
         there = {n for (n,) in self._cluster.sql("SELECT n FROM numbers")}
@@ -74,7 +64,6 @@ class Writer:
                     connect_timeout=2, tcp_user_timeout=2000,
                 ) as connection:  # fmt: skip
                     connection.execute("INSERT INTO numbers VALUES (%s)", (number,))
-                    self._times.append(time.monotonic())
                     self.acknowledged.append(number)
             except psycopg.Error:
                 pass
