@@ -43,7 +43,7 @@ DATA = "/home/postgres/pgdata"
 class Patroni(System):
     """`timings`: what of ttl, loop_wait and retry_timeout is not left at its default."""
 
-    agent, postmaster = "-m patroni", "config_file"
+    agent, postmaster = "-m patroni", "--config-file="
 
     def __init__(self, lab: Lab, kube: Kube, name: str, timings: dict[str, int]) -> None:
         super().__init__(lab, kube, name)
