@@ -176,9 +176,18 @@ def conninfo(
     return " ".join(f"{k}={quoted(v)}" for k, v in parts.items())
 
 
-def write_pgpass(run_dir: Path, password: str) -> None:
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    _write(run_dir / "pgpass", f"*:*:*:{REPLICATION_USER}:{escaped}\n")
+def write_pgpass(run_dir: Path, password: str, host: str | None = None) -> None:
+    """The password, for `host` alone or for every host."""
+    where = "*" if host is None else _for_pgpass(host)
+    _write(run_dir / "pgpass", f"{where}:*:*:{REPLICATION_USER}:{_for_pgpass(password)}\n")
+
+
+def drop_pgpass(run_dir: Path) -> None:
+    (run_dir / "pgpass").unlink(missing_ok=True)
+
+
+def _for_pgpass(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(":", "\\:")
 
 
 def _write(path: Path, text: str) -> None:

@@ -85,12 +85,14 @@ class Server:
         self._spawn(conf, private=False)
 
     def start_private(self, conf: ServerConf, timeout: float = 60.0) -> None:
-        """Read-write on the unix socket alone, for the initialization; waits until it answers."""
+        """Read-write on the unix socket alone, for the initialization; waits until it answers.
+        Raises DirectoryError, and then nothing runs."""
         (self._directory.pgdata / "standby.signal").unlink(missing_ok=True)
         self._spawn(conf, private=True)
         deadline = time.monotonic() + timeout
         while self.poll() is not ServerState.PRIMARY:
             if not self.running() or time.monotonic() > deadline:
+                self.kill(KILL_WITHIN)
                 raise DirectoryError(f"PostgreSQL did not start in {timeout:.0f} s: see its log")
             time.sleep(POLL)
 
@@ -252,19 +254,24 @@ class Server:
     def attach(
         self, host: str, port: int, password: str, application_name: str, slot: str | None
     ) -> None:
-        """Follow `host`, by a reload."""
+        """Follow `host`, by a reload. The password is for this host: a receiver that was asked for
+        before, and comes late, does not get into another."""
         assert self._conf is not None
-        c.write_pgpass(self._run, password)
+        c.write_pgpass(self._run, password, host)
         info = c.conninfo(host, port, application_name, self._run, self._conf.tls)
         self._follow = (info, slot or "")
         self._write_dynamic()
 
     def detach(self, timeout: float) -> bool:
-        """Follow nobody; True once no receiver is left and none can be started.
+        """Follow nobody; True once no receiver is left and none can receive any more.
 
         A reload alone is not bounded (law amendments, "Facts corrected"): after half the time the
         receiver is told to end, and after three quarters it is killed, which ends PostgreSQL.
+        Nor can its end be seen: a postmaster that has taken the signal may still read its files,
+        and the startup process ask for a receiver meanwhile. So the password goes first: who has
+        not its title yet has not read it either.
         """
+        c.drop_pgpass(self._run)
         self._follow = ("", "")
         self._write_dynamic()
         began = time.monotonic()

@@ -82,6 +82,22 @@ def test_slots_are_made_advanced_and_dropped(image: Place) -> None:
 
 
 @one_version
+def test_a_hot_standby_has_slots_of_its_own(image: Place) -> None:
+    """Law, point 13; a warm one answers no SQL at all."""
+    primary = Node("ha-0").leading()
+    standby = Node("ha-1", port=5433, hot=True).following(primary)
+    standby.sql.create_slot("pgha_ha_2")
+    primary.ask("CREATE TABLE t ()")
+    end = primary.sql.flush_lsn()
+    eventually("it is replayed", lambda: standby.replayed() >= end)
+    standby.sql.advance_slot("pgha_ha_2", end)
+    assert standby.ask("SELECT restart_lsn::text FROM pg_replication_slots") == str(end)
+    assert list(standby.sql.slots()) == ["pgha_ha_2"]
+    standby.sql.drop_slot("pgha_ha_2")
+    assert standby.sql.slots() == {}
+
+
+@one_version
 def test_a_slot_in_use_is_not_dropped(image: Place) -> None:
     primary = Node("ha-0").leading()
     primary.sql.create_slot("pgha_ha_1")
