@@ -2,6 +2,7 @@
 
   run      outages of the systems under the faults; without a verb: run, cost, tables and plots
   cost     what an idle and a loaded cluster costs
+  pgbench  throughput with the agent and without it
   report   tables and plots of results that are there
 Owns the command line and the order of trials: systems take turns, fault by fault, so that the
 machine's mood hits all of them alike. Trials that were made are kept if it is interrupted.
@@ -19,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import patroni_image
+from bench import patroni_image, throughput
 from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
@@ -31,6 +32,7 @@ from tests.support.entering import enter_network
 from tests.support.kube import Kube
 
 TRIALS = 20
+VERBS = ("all", "run", "cost", "pgbench", "report")
 KNOWN = ("pgha", "patroni", "patroni-min")
 
 
@@ -100,6 +102,13 @@ def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
             say(f"{name}: {json.dumps(found)}")
 
 
+def pgbench(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    options.into.mkdir(parents=True, exist_ok=True)
+    found = throughput.measure(lab, kube, options.rounds, options.seconds / 3)
+    (options.into / "pgbench.json").write_text(json.dumps(found, indent=1) + "\n")
+    say(f"pgbench: {json.dumps(found)}")
+
+
 def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
@@ -109,12 +118,13 @@ def main(arguments: list[str]) -> int:
         prog="python -m bench", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("verb", nargs="?", choices=("all", "run", "cost", "report"), default="all")
+    parser.add_argument("verb", nargs="?", choices=VERBS, default="all")
     parser.add_argument("--system", default=",".join(KNOWN), help="default: %(default)s")
     parser.add_argument("--faults", default=",".join(FAULTS), help="default: %(default)s")
     parser.add_argument("--trials", type=int, default=TRIALS, help="of each; default: %(default)s")
     parser.add_argument("--minutes", type=float, default=600, help="no trial begins after so many")
     parser.add_argument("--seconds", type=float, default=60, help="of each reading of cost")
+    parser.add_argument("--rounds", type=int, default=6, help="of pgbench, each side")
     parser.add_argument("--into", type=Path, help="folder of the results")
     parser.add_argument("--config", type=json.loads, default={},
                         help="stack config that differs from the default, as JSON")  # fmt: skip
@@ -141,6 +151,8 @@ def main(arguments: list[str]) -> int:
             run(options, lab, kube)
         if options.verb in ("all", "cost"):
             cost(options, lab, kube)
+        if options.verb in ("all", "pgbench"):
+            pgbench(options, lab, kube)
     print_tables(options.into)
     if options.verb in ("all", "report"):
         write_docs(options.into, lab)

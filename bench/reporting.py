@@ -74,6 +74,9 @@ def write_docs(results: Path, lab: Lab) -> None:
         (DOCS / "outages.md").write_text(report(trials))
         python = make_plot_environment(lab)
         subprocess.run([python, "-m", "bench.plots", results, DOCS], cwd=REPOSITORY, check=True)
+    for file in sorted(results.rglob("pgbench.json")):
+        lines = [[k, shown(v)] for k, v in json.loads(file.read_text()).items()]
+        (DOCS / "pgbench.md").write_text(markdown(("figure", "value"), lines) + "\n")
     costs = cost_lines(results)
     if costs:
         (DOCS / "cost.md").write_text(markdown(costs[0], costs[1:]) + "\n")
