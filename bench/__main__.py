@@ -13,12 +13,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from bench import patroni_image, throughput
 from bench.cost import measure
@@ -28,11 +32,14 @@ from bench.reporting import make_plot_environment, print_tables, write_docs
 from bench.systems import Pgha, System, drop_leftovers
 from bench.trial import recycle, run_trial
 from lab.cluster import Lab
+from lab.requirements import LabError
 from tests.support.entering import enter_network
-from tests.support.kube import Kube
+from tests.support.kube import Kube, KubeError
 
 TRIALS = 20
 VERBS = ("all", "run", "cost", "pgbench", "report")
+FAILURES = (AssertionError, KubeError, LabError, psycopg.Error, OSError,
+            subprocess.SubprocessError)  # fmt: skip
 KNOWN = ("pgha", "patroni", "patroni-min")
 
 
@@ -77,19 +84,22 @@ def run(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
                     stem = f"{name}-{fault}-{time.strftime('%Y%m%d%H%M%S')}"
                     try:
                         trial = run_trial(system, FAULTS[fault], into / "attempts", stem)
-                    except AssertionError as error:
+                        keep(into / "trials.jsonl", {**asdict(trial), "stem": stem})
+                        gaps = ", ".join(f"{w} {v['outage']:.2f} s" for w, v in trial.ways.items())
+                        say(f"{name} {fault} {number}: {gaps}; "
+                            f"redundant after {trial.redundant:.0f} s")  # fmt: skip
+                        recycle(system)
+                    except FAILURES as error:
                         # A system that does not come back is a result, not a reason to lose others.
-                        say(f"{name} {fault} {number}: no result: {str(error)[:500]}")
-                        with (into / "failures.jsonl").open("a") as out:
-                            failure = {"system": name, "fault": fault, "why": str(error)[:4000]}
-                            out.write(json.dumps(failure) + "\n")
+                        say(f"{name} {fault} {number}: {str(error)[:500]}")
+                        failure = {"system": name, "fault": fault, "why": str(error)[:4000]}
+                        keep(into / "failures.jsonl", failure)
                         lab.faults.mend_all()
-                        continue
-                    with (into / "trials.jsonl").open("a") as out:
-                        out.write(json.dumps({**asdict(trial), "stem": stem}) + "\n")
-                    gaps = ", ".join(f"{w} {v['outage']:.2f} s" for w, v in trial.ways.items())
-                    say(f"{name} {fault} {number}: {gaps}; redundant after {trial.redundant:.0f} s")
-                    recycle(system)
+
+
+def keep(file: Path, what: dict[str, Any]) -> None:
+    with file.open("a") as out:
+        out.write(json.dumps(what) + "\n")
 
 
 def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
@@ -97,8 +107,7 @@ def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     with standing(lab, kube, options.system, options.config) as systems:
         for name, system in systems.items():
             found = measure(system, options.seconds)
-            with (options.into / "cost.jsonl").open("a") as out:
-                out.write(json.dumps({"system": name, **found}) + "\n")
+            keep(options.into / "cost.jsonl", {"system": name, **found})
             say(f"{name}: {json.dumps(found)}")
 
 
@@ -135,6 +144,8 @@ def main(arguments: list[str]) -> int:
         for each in given:
             if each not in known:
                 parser.error(f"{each!r} is no {what}: choose of {', '.join(known)}")
+    # Ended from outside, it still undoes its faults and takes its clusters away.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     lab = Lab()
     default = lab.layout.cache.root / "bench" / time.strftime("%Y%m%d-%H%M%S")
     options.into = options.into or default
