@@ -45,6 +45,7 @@ from pgha.rules.table import Decision
 from pgha.settings import Identity, Settings
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
 
+LATE = 0.04  # of the decisions are performed late in the wider world
 RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}
 
 
@@ -165,7 +166,7 @@ class Member:
         self.fired.add(decision.rule)
         if decision.actions:
             self.world.note(f"{self.name} {decision.rule} {decision.detail}")
-        if self.world.wide and decision.actions and self.world.random.random() < 0.04:
+        if self.world.wide and decision.actions and self.world.random.random() < LATE:
             # A slow disk between the facts and the deed: the world has gone on.
             self.begun = decision, facts, self.world.now + self.world.random.choice((0, 0.5, 2))
             return

@@ -28,11 +28,13 @@ class Schedule:
 
     `fenced` False: whoever was primary goes on being one; only the quorum is left to protect.
     `wide`: more kinds of faults, and decisions that are performed late.
+    `kinds`: only these faults, where a test looks for one thing.
     """
 
     seed: int
     fenced: bool = True
     wide: bool = False
+    kinds: tuple[str, ...] = ()
     wiped: bool = False
     faults_for: float = 60.0
     world: World = field(init=False)
@@ -50,7 +52,7 @@ class Schedule:
         self.world = World(self.seed, wide=self.wide)
         size = rng.choice((1, 2, 3, 3, 3, 3, 5))
         synchronous = rng.random() < 0.6
-        self.gentle = rng.random() < 0.4
+        self.gentle = rng.random() < 0.4 and not self.kinds
         self.settings = Settings(
             "c", "ns", "app", "15", hot=rng.random() < 0.5, synchronous=synchronous,
             strict=synchronous and size > 1 and rng.random() < 0.3,
@@ -183,7 +185,7 @@ class Schedule:
                  "mend"]
         if w.wide:
             rough = [*rough, "api-cut", "block", "lag", "scale", "wipe"]
-        kind = rng.choice(gentle if self.gentle else gentle + rough + rough)
+        kind = rng.choice(self.kinds or (gentle if self.gentle else gentle + rough + rough))
         if self.gentle and any(not x.alive or x.leaving for x in self.members.values()):
             return
         w.note(f"** {kind} {m.name}")
@@ -305,3 +307,15 @@ class Schedule:
             holder = self.members.get(record.primary or "")
             if holder is not None and holder.server.run == "primary" and holder.alive:
                 quorum.check(record, holder.server.quorum)
+                self._check_counted(record, holder)
+
+    def _check_counted(self, record: Record, holder: Member) -> None:
+        """Law, point 7: whoever the server may count is among those that a promotion hears of."""
+        s = holder.server
+        counted = {n for n in self.members if f'"{n}"' in s.sync_names + s.active_names}
+        everybody = counted | record.voter_names | {holder.name}
+        if not record.degraded and record.read_quorum + s.quorum + 1 <= len(everybody):
+            raise AssertionError(
+                f"R {record.read_quorum} + W {s.quorum} + 1 does not exceed |V u S| "
+                f"{len(everybody)}: {sorted(everybody)}"
+            )
