@@ -267,6 +267,12 @@ def test_a_branch_that_is_not_ours_is_not_followed(image: Place) -> None:
     found = end(node)
     history = History((*node.directory.history(2), Switch(2, fork)))
     (node.wal / "00000003.history").write_text(history.text())
+    control = node.directory.control()
+    shape = wal.Shape(control.segment_size, control.system_id)
+    for number in range(shape.number(fork), shape.number(found.lsn) + 1):
+        begun = (node.wal / shape.name(2, number)).read_bytes()[: wal.PAGE]
+        other = node.wal / shape.name(3, number)
+        other.write_bytes(begun.ljust(control.segment_size, b"\0"))
     assert end(node) == found
     assert found.timeline == 2
 
@@ -288,17 +294,21 @@ def test_a_copy_begins_where_its_label_says(image: Place) -> None:
 @one_version
 def test_what_a_message_says_is_no_record(image: Place) -> None:
     """Any user may write into WAL what pg_waldump then prints."""
-    node = Node("ha-0").leading()
+    node = Node("ha-0", autovacuum="off", bgwriter_delay="10s").leading()
     lie = (
         "x\nrmgr: XLOG        len (rec/tot):     24/    24, tx:          0, "
         "lsn: F/F0000028, prev F/F0000000, desc: SWITCH "
     )
     with node.connect() as connection:
-        connection.execute("SELECT pg_logical_emit_message(false, %s, '')", (lie,))
-        connection.execute("SELECT pg_logical_emit_message(true, %s, '')", (lie,))
+        row = connection.execute(
+            "SELECT pg_logical_emit_message(false, %s, '')::text", (lie,)
+        ).fetchone()
+        assert row is not None
+        said = LSN.parse(row[0])
+    eventually("it is written", lambda: node.sql.flush_lsn() >= said)
     node.crash()
     found = end(node)
-    assert found.lsn < LSN.parse("F/0")
+    assert said <= found.lsn < LSN.parse("F/0")
     assert judged(node) == found.lsn
 
 

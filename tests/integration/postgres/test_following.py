@@ -68,7 +68,8 @@ def test_told_before_it_can_hear(image: Place) -> None:
 
 @one_version
 def test_detached_is_detached_whenever_it_is_asked(image: Place) -> None:
-    """No receiver comes after the word: not one of the former setting that was being started."""
+    """Nothing is received after the word: a receiver of the former setting that was being started
+    is let in nowhere."""
     primary, standby = pair()
     chance = random.Random(7)
     for _ in range(8):
@@ -81,7 +82,7 @@ def test_detached_is_detached_whenever_it_is_asked(image: Place) -> None:
         found = standby.directory.end_of_wal(WITHIN)
 
         def next_cycle(cycles: int = cycles) -> bool:
-            assert standby.server.receiver() is None
+            assert standby.received() is None
             return LOG.read_text().count("waiting for WAL to become available") > cycles
 
         eventually("recovery looked for WAL again", next_cycle)
@@ -136,7 +137,8 @@ def test_where_nobody_can_know_detached_is_not_said(image: Place) -> None:
 def test_a_promotion_takes_the_next_number_that_is_free(image: Place) -> None:
     primary, standby = pair()
     lagging = Node("ha-2", port=5434).following(primary)
-    assert lagging.server.detach(10.0)
+    late = Node("ha-3", port=5435).following(primary)
+    assert lagging.server.detach(10.0) and late.server.detach(10.0)
     standby.catches_up(primary)
     assert standby.server.detach(10.0)
     end = standby.directory.end_of_wal(WITHIN)
@@ -155,9 +157,10 @@ def test_a_promotion_takes_the_next_number_that_is_free(image: Place) -> None:
     standby.started().promoted()
     assert standby.sql.timeline(WITHIN) == 6
     primary.crash()
-    eventually("it follows again", lambda: lagging.attached(standby))
-    assert lagging.server.detach(10.0)
-    assert lagging.directory.end_of_wal(WITHIN).timeline == 6
+    for node in (lagging, late):
+        node.attached(standby)
+        assert node.server.detach(10.0)
+        assert node.directory.end_of_wal(WITHIN).timeline == 6
 
 
 def test_a_promotion_that_was_not_completed_is_not_followed(image: Place) -> None:
