@@ -218,6 +218,8 @@ class Executor:
         self.errands.label_self(action.role, action.term)
 
     def start_job(self, action: a.StartJob, facts: Facts) -> None:
+        # PostgreSQL is stopped. A fencer armed in a tenure that is over would strike the copy.
+        self.keeper.settled()
         self.jobs.start(action.kind, action.source)
 
     def cancel_job(self, action: a.CancelJob, facts: Facts) -> None:
