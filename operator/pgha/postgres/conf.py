@@ -23,14 +23,14 @@ OWNED = frozenset(
     listen_addresses port unix_socket_directories unix_socket_permissions wal_level
     max_wal_senders max_replication_slots wal_keep_size wal_keep_segments max_slot_wal_keep_size
     wal_log_hints hot_standby recovery_target_timeline primary_conninfo primary_slot_name
-    promote_trigger_file trigger_file restore_command archive_mode recovery_target
+    promote_trigger_file trigger_file restore_command recovery_target recovery_target_inclusive
     recovery_target_lsn recovery_target_name recovery_target_time recovery_target_xid
-    recovery_target_action recovery_min_apply_delay
+    recovery_target_action recovery_min_apply_delay recovery_end_command archive_cleanup_command
     synchronous_standby_names cluster_name update_process_title restart_after_crash
-    wal_receiver_status_interval wal_receiver_timeout wal_sender_timeout wal_retrieve_retry_interval
-    fsync full_page_writes ssl ssl_cert_file ssl_key_file ssl_ca_file hba_file ident_file
-    config_file data_directory external_pid_file logging_collector log_destination
-    password_encryption
+    wal_receiver_status_interval wal_receiver_timeout wal_sender_timeout
+    wal_retrieve_retry_interval fsync full_page_writes data_sync_retry ssl ssl_cert_file
+    ssl_key_file ssl_ca_file hba_file ident_file config_file data_directory external_pid_file
+    logging_collector log_destination password_encryption
     """.split()
 )
 
@@ -75,6 +75,7 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
         "listen_addresses": "" if private else "*",
         "port": str(conf.port),
         "unix_socket_directories": str(run_dir),
+        "unix_socket_permissions": "0700",  # nobody is asked for a password there
         "wal_level": "replica",
         "max_wal_senders": "99",
         "max_replication_slots": "50",
@@ -93,6 +94,7 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
         "wal_retrieve_retry_interval": "500ms",
         "fsync": "on",
         "full_page_writes": "on",
+        "data_sync_retry": "off",
         "logging_collector": "off",
         "log_destination": "stderr",
         "password_encryption": "scram-sha-256",
@@ -109,6 +111,14 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
             "ssl_key_file": str(conf.tls.key),
         }
     return own
+
+
+def archiving(conf: ServerConf, altered: Mapping[str, str]) -> dict[str, str]:
+    """Only a primary archives (law, point 13): of the values of archive_mode that the parameters
+    or ALTER SYSTEM may have chosen, `always` gives way."""
+    given = {k.lower(): v for k, v in conf.parameters.items()} | dict(altered)
+    always = given.get("archive_mode", "").lower() == "always"
+    return {"archive_mode": "on"} if always else {}
 
 
 def at_least(conf: ServerConf, limits: Mapping[str, int]) -> dict[str, str]:
@@ -152,9 +162,9 @@ def write_dynamic(
     )
 
 
-def conninfo(
+def connection(
     host: str, port: int, name: str, run_dir: Path, tls: TlsFiles | None, dbname: str | None = None
-) -> str:
+) -> dict[str, str]:
     """libpq's words for a connection between members; the password is in a file."""
     parts = {
         "host": host,
@@ -173,6 +183,14 @@ def conninfo(
         parts["sslrootcert"] = str(tls.ca)
     if dbname:
         parts["dbname"] = dbname
+    return parts
+
+
+def conninfo(
+    host: str, port: int, name: str, run_dir: Path, tls: TlsFiles | None, dbname: str | None = None
+) -> str:
+    """The same as one string."""
+    parts = connection(host, port, name, run_dir, tls, dbname)
     return " ".join(f"{k}={quoted(v)}" for k, v in parts.items())
 
 

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,11 +23,13 @@ from pgha.postgres.conf import ServerConf
 from pgha.postgres.directory import Directory, DirectoryError, sync_folder
 from pgha.postgres.programs import complaint
 from pgha.postgres.server import Server, ServerState
+from pgha.postgres.wire import WireError, connected
 
 POLL = 0.2  # seconds
 PORT = 5432
 ROOM = 64 * 1024 * 1024  # bytes that must stay free beside a second copy
 STOP_WITHIN = 30.0  # seconds for a fast stop after a recovery
+LOOK_WITHIN = 10.0  # seconds for a look at who else receives from the source
 END_WITHIN = 5.0  # seconds for a program to end in good order, and again to be gone
 # What a copy brings along and must not have.
 STRAYS = ("standby.signal", "recovery.signal", "postmaster.pid", "promote")
@@ -55,7 +57,7 @@ def clone(
         old.rename(pgdata)  # an earlier clone ended between its two last steps
     for leftover in (side, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    _make_room(directory)
+    _make_room(directory, c.connection(source_host, PORT, "pgha-clone", run_dir, tls, "postgres"))
     info = c.conninfo(source_host, PORT, "pgha-clone", run_dir, tls)
     command: list[str | Path] = [
         directory.bin / "pg_basebackup", "-d", info, "-D", side,
@@ -80,13 +82,29 @@ def clone(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _make_room(directory: Directory) -> None:
-    """A dirty directory is no copy of anything: it goes first when two do not fit."""
+def _make_room(directory: Directory, source: Mapping[str, str]) -> None:
+    """A dirty directory goes first where two do not fit, but only if the source is not the one
+    good copy then (amendment 19): another standby receives from it."""
     if not directory.pgdata.exists() or directory.dirty is None:
         return
-    size = sum(f.stat().st_size for f in directory.pgdata.rglob("*") if f.is_file())
-    if directory.free_bytes() < size + ROOM:
-        directory.empty_out()
+    needed = sum(f.stat().st_size for f in directory.pgdata.rglob("*") if f.is_file()) + ROOM
+    free = directory.free_bytes()
+    if free >= needed:
+        return
+    try:
+        with connected(source, LOOK_WITHIN) as wire:
+            standbys = wire.ask(
+                "SELECT FROM pg_stat_replication WHERE application_name NOT LIKE 'pgha-%'"
+            )
+    except WireError as e:
+        raise CopyFailed(f"clone from {source['host']}: whom it feeds is not known: {e}") from e
+    if not standbys:
+        raise CopyFailed(
+            f"clone from {source['host']}: beside {directory.pgdata} {free >> 20} MB are free and "
+            f"{needed >> 20} MB are needed, and no other standby has a copy: grow the claim, or "
+            "wait for another standby"
+        )
+    directory.empty_out()
 
 
 def rewind(

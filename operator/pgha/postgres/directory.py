@@ -277,7 +277,10 @@ class Directory:
         return path.exists() and STUB in path.read_text()
 
     def initdb(self, username: str, timeout: float) -> None:
-        """Stage one of two: the marker stays until `initialized()`. Raises DirectoryError."""
+        """Stage one of two: the marker stays until `initialized()`. Raises DirectoryError; data
+        that another stage one has not left behind is not touched, whoever asks."""
+        if self.state() not in (DirectoryState.EMPTY, DirectoryState.INITIALIZING):
+            raise DirectoryError(f"{self.pgdata} is not empty: it is not initialized anew")
         self.write_note("initializing", {"by": username})
         self.empty_out()
         self.pgdata.mkdir(mode=0o700, parents=True, exist_ok=True)

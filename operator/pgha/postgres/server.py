@@ -28,7 +28,6 @@ __all__ = ["Receiver", "Server", "ServerConf", "ServerState"]
 
 POLL = 0.005  # seconds
 KILL_WITHIN = 5.0  # seconds
-QUIET = 0.05  # seconds without a receiver after which none is being started any more
 
 # Whole titles: a backend's begins with a user's name, which anybody may choose, but then come its
 # database and its client's address. `idle` and `restarting from` are a receiver at the end of a
@@ -111,6 +110,7 @@ class Server:
         c.write_dynamic(self._run)
         path = c.write(conf, self._run, private)
         own = c.settings(conf, self._run, private)
+        own |= c.archiving(conf, self._directory.auto_conf())
         if conf.hot and not private:
             own |= c.at_least(conf, self._directory.control().limits)
         # On the command line they win over ALTER SYSTEM as well.
@@ -275,18 +275,14 @@ class Server:
         self._follow = ("", "")
         self._write_dynamic()
         began = time.monotonic()
-        gone_at: float | None = None
         told: set[int] = set()
         while (passed := time.monotonic() - began) < timeout:
             if not self.running():
                 return self._all_gone(max(0.0, timeout - passed))
             receiver = self.receiver()
-            if receiver is not None or not self._has_reloaded():
-                gone_at = None
-            elif gone_at is None:
-                gone_at = passed
-            elif passed - gone_at > QUIET and self._receiver(processes.all_children) is None:
-                return True
+            if receiver is None and signal.SIGKILL not in told and self._has_reloaded():
+                if self._receiver(processes.all_children) is None:
+                    return True
             for share, number in ((0.5, signal.SIGTERM), (0.75, signal.SIGKILL)):
                 if receiver is not None and passed > share * timeout and number not in told:
                     processes.send(receiver.pid, number)

@@ -190,6 +190,11 @@ def test_a_clone_where_two_do_not_fit(image: Place) -> None:
         clone(standby)
     assert standby.directory.state() is DirectoryState.READY, "it is the only copy here"
     standby.directory.mark_dirty("a test")
+    before = contents(standby.pgdata)
+    with pytest.raises(CopyFailed, match="no other standby has a copy: grow the claim"):
+        clone(standby)
+    assert contents(standby.pgdata) == before
+    Node("ha-2", port=5434).following(primary)
     clone(standby)
     assert standby.directory.state() is DirectoryState.READY
     assert primary.server.poll() is ServerState.PRIMARY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -77,6 +79,26 @@ def test_a_parameter_that_is_none_is_refused(image: Place, name: str) -> None:
     with pytest.raises(ConfError, match="parameters"):
         node.server.start(node.conf)
     assert node.server.poll() is ServerState.STOPPED
+
+
+@one_version
+def test_a_primary_archives_and_nobody_else(image: Place) -> None:
+    """Law, point 13: of the user's `archive_mode`, `always` gives way."""
+    archive = Path("/tmp/archive")
+    archive.mkdir()
+    node = Node("ha-0", archive_mode="on", archive_command=f"cp %p {archive}/%f")
+    node.filled().started()
+    assert node.server.poll() is ServerState.STANDBY
+    assert not list(archive.iterdir())
+    node.promoted()
+    node.ask("SELECT pg_switch_wal()")
+    eventually("a segment is archived", lambda: [f for f in archive.iterdir() if len(f.name) == 24])
+    node.ask("ALTER SYSTEM SET archive_mode = 'always'")
+    node.stopped().started().promoted()
+    assert node.show("archive_mode") == "on"
+    node.ask("ALTER SYSTEM SET archive_mode = 'off'")
+    node.stopped().started().promoted()
+    assert node.show("archive_mode") == "off"
 
 
 def test_alter_system_does_not_reach_what_is_the_agents(image: Place) -> None:

@@ -100,6 +100,18 @@ def test_a_first_stage_that_was_killed_is_repeated(image: Place) -> None:
 
 
 @one_version
+def test_what_has_data_is_not_initialized(image: Place) -> None:
+    node = Node("ha-0").filled()
+    before = sorted(p.name for p in node.pgdata.iterdir())
+    for prepare in (lambda: None, lambda: node.directory.mark_dirty("a test")):
+        prepare()
+        with pytest.raises(DirectoryError, match="is not empty"):
+            node.directory.initdb(USERNAME, 60.0)
+        assert sorted(p.name for p in node.pgdata.iterdir()) == before
+        assert node.directory.read_note("initializing") is None
+
+
+@one_version
 def test_an_initdb_that_hangs_ends(image: Place) -> None:
     node = Node("ha-0")
     folder = Path("/tmp/slow")
