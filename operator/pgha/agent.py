@@ -290,8 +290,8 @@ class Agent:
         """For a vote: nothing is received any more, and the position is exact."""
         m = self.member
         run = self.server.poll()
-        if run.name == "PRIMARY":
-            return None, "PostgreSQL is a primary here"
+        if run.name == "PRIMARY" or m.promoting:
+            return None, "PostgreSQL is a primary here, or becomes one"
         if m.data.data is not Data.READY:
             return None, f"the data directory is {m.data.data.value}"
         if self.jobs.view().running:

@@ -109,6 +109,7 @@ class RunView:
     fruitless: int = 0  # attachments in this term that received nothing
     retry_in: float = 0.0
     timeline: int = 0
+    promoting: int = 0  # the number it was told to promote to, since it was started
     rewindable_term: int = 0
     asked_checkpoint_term: int = 0
     asked_slots_term: int = 0

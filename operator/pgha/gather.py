@@ -198,6 +198,7 @@ class Gatherer:
             fruitless=m.fruitless,
             retry_in=max(0.0, m.retry_at - now) if m.start_failures else 0.0,
             timeline=m.primary_timeline,
+            promoting=m.promoting,
             rewindable_term=m.rewindable_term,
             asked_checkpoint_term=m.checkpoint_term,
             asked_slots_term=m.slots_term,

@@ -87,6 +87,7 @@ class Member:
     noted: str | None = None  # the last record seen, on the volume
     fired: set[str] = field(default_factory=set)
     next_renewal: float = 0.0
+    promote_at: float = 0.0
     begun: tuple[Decision, Facts, float] | None = None  # decided, and not yet done
     retired: bool = False  # scaled away: its volume stays, its pod does not come back
     keeper: Keeper = field(init=False)
@@ -237,8 +238,8 @@ class Member:
         run = RunView(
             RUNS[s.run], s.attached, s.attached_term, w.now - s.attached_at,
             self._receiving(), w.now - self.stopped_at, timeline=d.timeline if s.run == "primary"
-            else 0, rewindable_term=self.rewindable, asked_checkpoint_term=self.checkpointed,
-            asked_slots_term=self.slots,
+            else 0, promoting=s.promoting, rewindable_term=self.rewindable,
+            asked_checkpoint_term=self.checkpointed, asked_slots_term=self.slots,
         )
         curious = w.now - self.curious[0] if w.now - self.curious[1] <= 3.0 else 0.0
         return Facts(
@@ -362,7 +363,9 @@ class Member:
 
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
         d = self.directory
-        if self.server.run == "primary" or self.job is not None or not d.ready or d.dirty:
+        if self.server.run == "primary" or self.server.promoting:
+            return None, "it is a primary, or becomes one"
+        if self.job is not None or not d.ready or d.dirty:
             return None, "it cannot"
         self.server.attached = None
         self.end = d.end
@@ -448,9 +451,11 @@ class Member:
                 if s.run != "primary":
                     s.active_names = value
             case a.Promote(number=number):
-                if self.keeper.tenure() is not None and s.run == "standby":
-                    d.promote(number)
-                    s.run, self.end = "primary", None
+                if self.keeper.tenure() is not None and s.run == "standby" and not s.promoting:
+                    s.promoting, self.promote_at = number, w.now
+                    if w.wide and w.random.random() < 0.3:  # a slow end of recovery
+                        self.promote_at += w.random.choice((0.5, 3.0, 12.0))
+                    self._promotion()
             case a.MoveLabels(primary=primary, replicas=replicas):
                 for n in (primary, *replicas):
                     if n in self.peers:
@@ -495,8 +500,16 @@ class Member:
                     answers[n] = vote
         self.votes = Votes(term, first, False, w.now, answers)
 
+    def _promotion(self) -> None:
+        """It ends whatever has become of the lease."""
+        s = self.server
+        if s.run == "standby" and s.promoting and self.world.now >= self.promote_at:
+            self.directory.promote(s.promoting)
+            s.run, s.attached, self.end = "primary", None, None
+
     def work(self) -> None:
-        """A job that is due ends."""
+        """A promotion or a job that is due ends."""
+        self._promotion()
         if self.job is None or self.world.now < self.job[2]:
             return
         kind, source, _ = self.job

@@ -224,7 +224,9 @@ class Schedule:
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
             w.api_down = True
-        elif kind == "delete-lease" and not any(x.retired for x in self.members.values()):
+        elif kind == "delete-lease" and not (  # the record and the volumes are not lost together
+            self.wiped or any(x.retired for x in self.members.values())
+        ):
             w.lease = None
         elif kind == "mend":
             self._heal()
@@ -244,6 +246,9 @@ class Schedule:
             not self.settings.synchronous or record.write_quorum > 0 and not record.degraded
         )
         whole = all(self.members[n].directory.id == d for n, d in record.voters)
+        # Where nobody has followed the newest primary yet, its volume is the only one that fits.
+        whole = whole and all(x.directory.timeline == record.timeline
+                              for x in self.members.values() if x.name in record.voter_names)
         if self.wiped or not safe or not whole or self.world.lease is None:
             return
         self.wiped = True

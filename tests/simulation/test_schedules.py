@@ -21,9 +21,10 @@ FOUND = {
 
 #: Rules that the simulated world cannot bring about, and where they are seen instead.
 ELSEWHERE = {
-    "foreign-owner": "tests/e2e: a forced deletion leaves the mark of the former pod",
+    "foreign-owner": "tests/unit/pgha/test_rules_by_hand.py, as all of these",
     "fenced": "kept for a fencer that reports while PostgreSQL still runs",
     "birth-without-lease": "initdb takes a second; a lease is not lost in it by chance",
+    "promotion-of-before": "tests/unit/pgha/test_rules_by_hand.py, and in the wider world",
     "fencer-silent": "the simulated fencer always answers; tests/chaos kills the real one",
     "refused-directory": "tests/e2e/test_bad_luck.py: a foreign data directory",
     "crash-give-up": "the simulated disk is never ill",

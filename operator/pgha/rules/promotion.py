@@ -160,7 +160,7 @@ def _ask(f: Facts) -> Do | None:
         len(_granted(f)) >= len(others) or f.votes.last_asked < 0.5
     ):
         return None
-    if f.votes.term == f.tenure.term and _judge(f) is not None:
+    if f.votes.term == f.tenure.term and _judge(f) is not None and _awaited(f) is None:
         return None
     return Do([AskVotes(f.tenure.term)])
 
@@ -197,18 +197,24 @@ def _yield(f: Facts) -> Do | None:
     return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
 
 
-def _open_intent(f: Facts) -> Do | None:
+def _awaited(f: Facts) -> str | None:
+    """The owner of an open intent, while it has time to answer: it is asked again and again."""
     intent = f.record.open_intent
-    if not _before(f) or intent is None or f.tenure is None:
+    if intent is None or f.tenure is None:
         return None
     owner = intent.promoter.split("/")[0]
     if owner == f.me or owner not in f.record.voter_names or _has_answered(f, owner):
         return None
     asynchronous = not f.settings.synchronous and not f.record.write_quorum
     wait = f.settings.times.lease_duration if asynchronous else INTENT_WAIT
-    if f.tenure.since < wait:
-        return Do((), f"{owner} may have promoted to timeline {intent.number}", look_again_in=0.3)
-    return None
+    return owner if f.tenure.since < wait else None
+
+
+def _open_intent(f: Facts) -> Do | None:
+    intent = f.record.open_intent
+    if not _before(f) or intent is None or (owner := _awaited(f)) is None:
+        return None
+    return Do((), f"{owner} may have promoted to timeline {intent.number}", look_again_in=0.3)
 
 
 def _has_answered(f: Facts, name: str) -> bool:

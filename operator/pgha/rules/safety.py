@@ -22,10 +22,23 @@ def _fenced(f: Facts) -> Do | None:
     return None
 
 
+def _writable(f: Facts) -> bool:
+    """Or on the way to it: a promotion that was asked for cannot be called back."""
+    return f.run.run is Run.PRIMARY or (f.run.promoting > 0 and f.run.run is not Run.STOPPED)
+
+
 def _lease_lost(f: Facts) -> Do | None:
-    if f.run.run is Run.PRIMARY and not f.holds:
-        return Do([StopServer("immediate")])
-    return None
+    return Do([StopServer("immediate")]) if _writable(f) and not f.holds else None
+
+
+def _of_another_tenure(f: Facts) -> Do | None:
+    """Promoted, or being promoted, by an intent that is not this tenure's."""
+    p = f.record.promotion
+    if not _writable(f) or f.tenure is None or (
+        p is not None and p.term == f.tenure.term and p.promoter == f.incarnation
+    ):
+        return None
+    return Do([StopServer("immediate")])
 
 
 def _initialising_without_lease(f: Facts) -> Do | None:
@@ -73,6 +86,11 @@ RULES = (
         "lease-lost",
         "PostgreSQL could accept writes without the lease, so it is stopped at once.",
         _lease_lost,
+    ),
+    Rule(
+        "promotion-of-before",
+        "PostgreSQL was promoted in a tenure that is over, so it starts anew in this one.",
+        _of_another_tenure,
     ),
     Rule(
         "birth-without-lease",
