@@ -28,12 +28,14 @@ class Harm:
 @dataclass(frozen=True)
 class Fault:
     """`gap`: an outage of at least so many seconds tells that the fault has had its effect, after
-    which writing goes on for `tail` seconds; without one the trial ends `at_most` after it."""
+    which writing goes on for `tail` seconds. A trial lasts `at_least` so long; without an outage it
+    ends `at_most` after the fault."""
 
     name: str
     prepare: Callable[[System, str], Harm]
     gap: float = 0.15
     tail: float = 5.0
+    at_least: float = 8.0
     at_most: float = 12.0
 
 
@@ -95,7 +97,7 @@ def _node_cut(system: System, primary: str) -> Harm:
     return Harm(lambda: system.lab.cut_node(number), lambda: system.lab.mend_node(number))
 
 
-LONG = {"gap": 2.0, "tail": 20.0, "at_most": 75.0}
+LONG = {"gap": 2.0, "at_least": 20.0, "tail": 20.0, "at_most": 75.0}
 FAULTS = {
     fault.name: fault
     for fault in (

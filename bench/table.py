@@ -53,8 +53,10 @@ def line_of(key: tuple[str, str, str], trials: Sequence[Row]) -> list[str]:
 
     target = TARGETS.get(fault, (None, None))[way == "dsn"] if system.startswith("pgha") else None
     met = "" if target is None else "yes" if at(0.5) <= target else "no"
+    still = sum(not v["recovered"] for v in found)
+    count = f"{len(found)} ({still} open)" if still else str(len(found))
     return [
-        system, fault, way, str(len(found)), f"{at(0.5):.2f}", f"{at(0.95):.2f}", f"{at(1.0):.2f}",
+        system, fault, way, count, f"{at(0.5):.2f}", f"{at(0.95):.2f}", f"{at(1.0):.2f}",
         "" if target is None else f"{target:g}", met, f"{at(0.5, 'persistent_outage'):.2f}",
         f"{at(0.5, 'tail'):.2f}", f"{100 * at(0.5, 'tail_failed'):.0f} %",
         str(sum(v["lost"] for v in found)), str(sum(v["ambiguous"] for v in found)),

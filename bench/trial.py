@@ -30,6 +30,8 @@ from tests.support.waiting import until
 QUIET = 2.0  # seconds of writing before the fault, at least
 # The longest period of anybody's timer: the fault may strike at any point of it.
 PERIOD = 10.0
+OPEN = 0.5  # seconds without an acknowledgement that may become an outage
+GIVE_UP = 150.0
 
 
 class Probing:
@@ -56,12 +58,16 @@ class Probing:
             self.acks.append(float(line))
 
     def gap_ended(self, since: float, seconds: float) -> float | None:
-        """When the first gap of at least so many seconds that ended after `since` ended."""
-        acks = list(self.acks)
-        for before, after in zip(acks, acks[1:], strict=False):
-            if after > since and after - max(before, since - 1) >= seconds:
-                return after
-        return None
+        """When the last gap of at least so many seconds that ended after `since` ended; None
+        without one, or while one is open."""
+        acks = [at for at in self.acks if at > since - 1]
+        if not acks or time.monotonic() - acks[-1] > OPEN:
+            return None
+        ends = [
+            after for before, after in zip(acks, acks[1:], strict=False)
+            if after > since and after - before >= seconds
+        ]  # fmt: skip
+        return ends[-1] if ends else None
 
     def end(self) -> list[Attempt]:
         assert self._process.stdin is not None
@@ -140,11 +146,13 @@ def run_trial(system: System, fault: Fault, folder: Path, stem: str) -> Trial:
 
 
 def _observe(fault: Fault, probes: dict[str, Probing], struck: float) -> None:
-    """Until each way in had its gap and its tail, or the time is over."""
-    over = struck + fault.at_most
-    while time.monotonic() < over:
+    """Until each way in had its gap and its tail; or the time is over and none is in a gap; or
+    the system is given up."""
+    while (passed := time.monotonic() - struck) < GIVE_UP:
         ends = [probe.gap_ended(struck, fault.gap) for probe in probes.values()]
-        if all(end is not None and time.monotonic() > end + fault.tail for end in ends):
+        tails = all(end is not None and time.monotonic() > end + fault.tail for end in ends)
+        written = all(probe.gap_ended(0.0, 0.0) is not None for probe in probes.values())
+        if passed > fault.at_least and tails or passed > fault.at_most and written:
             return
         _write_on(0.25)
 
