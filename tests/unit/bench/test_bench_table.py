@@ -17,7 +17,7 @@ def trial(system: str, fault: str, service: float, dsn: float, lost: int = 0) ->
         return {
             "outage": outage, "persistent_outage": outage, "tail": 0.0, "tail_failed": 0.0,
             "lost": lost, "ambiguous": 1, "quiet_gap": 0.03, "probe_late": 0.01,
-            "refused_there": 0, "twice": 0,
+            "refused_there": 0, "twice": 0, "recovered": outage < 100,
         }  # fmt: skip
 
     return {
@@ -60,6 +60,12 @@ def test_others_have_no_target() -> None:
     key = ("switchover", "dsn", "patroni")
     line = dict(zip(COLUMNS, line_of(key, grouped(TRIALS)[key]), strict=True))
     assert (line["target"], line["met"]) == ("", "")
+
+
+def test_an_outage_that_did_not_end_is_marked() -> None:
+    key = ("switchover", "dsn", "pgha")
+    made = [trial("pgha", "switchover", 1.0, 150.0), trial("pgha", "switchover", 1.0, 0.5)]
+    assert line_of(key, grouped(made)[key])[3] == "2 (1 open)"
 
 
 def test_every_target_is_of_a_fault() -> None:

@@ -23,6 +23,8 @@ from pgha.facts import (
     RunView,
     Sender,
     Tenure,
+    Vote,
+    Votes,
 )
 from pgha.lsn import LSN, Position
 from pgha.record import Promotion, Record
@@ -104,6 +106,34 @@ def test_what_is_left_after_the_fencer_is_stopped() -> None:
 @pytest.mark.parametrize("tenure", [None, Tenure(4, 0.0, 60.0), Tenure(4, -1.0, 60.0)])
 def test_a_primary_without_the_lease_is_stopped(tenure: Tenure | None) -> None:
     only(replace(primary(), tenure=tenure), "lease-lost", a.StopServer("immediate"))
+    on_the_way = replace(primary(), tenure=tenure, run=RunView(Run.STANDBY, promoting=3))
+    only(on_the_way, "lease-lost", a.StopServer("immediate"))
+
+
+def test_a_promotion_of_an_earlier_tenure_does_not_reign_in_this_one() -> None:
+    f = replace(primary(), tenure=Tenure(5, 8.0, 1.0))
+    f = replace(f, lease=replace(f.lease, record=replace(RECORD, term=5)))
+    only(f, "promotion-of-before", a.StopServer("immediate"))
+    only(replace(f, run=RunView(Run.STANDBY, promoting=2)), "promotion-of-before",
+         a.StopServer("immediate"))
+    assert decide(replace(f, run=RunView(Run.STANDBY))).rule == "detach"
+
+
+def test_the_owner_of_an_open_intent_is_asked_until_its_time_is_over() -> None:
+    record = replace(RECORD, term=6, write_quorum=0, primary=OTHER, primary_directory="d1",
+                     promotion=Promotion(5, 3, THEIRS))
+    votes = Votes(6, 5.0, False, 1.0, {
+        ANOTHER: Vote(ANOTHER, "d2", True, END, Branch.SAME, True),
+    })
+    f = replace(
+        primary(), settings=replace(primary().settings, synchronous=False), votes=votes,
+        lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 5.0),
+        run=RunView(Run.STANDBY), data=replace(READY, end=END), replication=Replication(),
+    )
+    only(f, "ask-votes", a.AskVotes(6))
+    assert decide(replace(f, votes=replace(votes, last_asked=0.1))).rule == "open-intent"
+    over = decide(replace(f, tenure=Tenure(6, 8.0, 16.0)))
+    assert over.rule == "intent", "it does not wait for ever"
 
 
 def test_a_primary_whose_fencer_is_silent_is_stopped() -> None:
