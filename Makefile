@@ -42,7 +42,7 @@ component: venv ## the Pulumi program under mocks
 	$(PYTEST) -m component
 
 simulation: venv ## the decision code over a simulated world
-	$(PYTEST) -m simulation
+	PYTHONHASHSEED=0 $(PYTEST) -m simulation
 
 integration: packages lab-up ## adapters against real PostgreSQL, API server and kernel
 	$(IN_LAB) $(PYTEST) -m integration
