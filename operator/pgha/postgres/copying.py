@@ -30,6 +30,7 @@ PORT = 5432
 ROOM = 64 * 1024 * 1024  # bytes that must stay free beside a second copy
 STOP_WITHIN = 30.0  # seconds for a fast stop after a recovery
 LOOK_WITHIN = 10.0  # seconds for a look at who else receives from the source
+END_POLL = 0.01  # seconds
 END_WITHIN = 5.0  # seconds for a program to end in good order, and again to be gone
 # What a copy brings along and must not have.
 STRAYS = ("standby.signal", "recovery.signal", "postmaster.pid", "promote")
@@ -201,8 +202,18 @@ def _run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the program's whole group; a child that outlived it has come to PID 1, which we are."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_WITHIN)
+    deadline = time.monotonic() + END_WITHIN
+    while process.returncode is not None and time.monotonic() < deadline:
+        with suppress(ChildProcessError):
+            os.waitpid(-process.pid, os.WNOHANG)
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(END_POLL)

@@ -253,6 +253,49 @@ def test_a_standby_that_crashed_is_rewound(image: Place) -> None:
 
 
 @one_version
+@pytest.mark.parametrize("how", ["given up", "killed"])
+def test_a_rewind_that_ends_midway_leaves_a_dirty_directory(image: Place, how: str) -> None:
+    new, old = diverged()
+    folder = Path("/tmp/slow")
+    folder.mkdir()
+    for program in old.bin.iterdir():
+        if program.name != "pg_rewind":
+            (folder / program.name).symlink_to(program)
+    # It stops by itself where it has begun to write, so that it is caught there.
+    (folder / "pg_rewind").write_text(
+        f"#!/bin/sh\n{old.bin}/pg_rewind \"$@\" --progress 2>&1 | while read -r line; do\n"
+        "  echo \"$line\" >>/tmp/rewinding\ndone\nsleep 60\n"
+    )
+    (folder / "pg_rewind").chmod(0o755)
+    old.directory.bin = folder
+
+    def begun() -> bool:
+        said = Path("/tmp/rewinding")
+        return said.exists() and "syncing" in said.read_text()
+
+    def strike() -> None:
+        eventually("the rewind has written", begun)
+        os.kill(running("pg_rewind")[0], signal.SIGKILL)
+
+    if how == "killed":
+        striker = threading.Thread(target=strike)
+        striker.start()
+        with pytest.raises(CopyFailed, match="rewind from"):
+            rewind(old)
+        striker.join()
+    else:
+        with pytest.raises(CopyFailed, match="given up"):
+            rewind(old, begun)
+    assert not running("pg_rewind") and not running("sleep")
+    assert old.directory.state() is DirectoryState.DIRTY
+    assert f"a rewind from {ADDRESS} was begun" in old.directory.explain()
+    old.directory.bin = old.bin
+    clone(old)
+    assert old.directory.state() is DirectoryState.READY
+    follows(old, new)
+
+
+@one_version
 def test_a_rewind_whose_recovery_fails_says_so_and_spoils_nothing(image: Place) -> None:
     _, old = diverged()
     for path in old.wal.iterdir():

@@ -179,6 +179,8 @@ def test_a_primary_that_crashed_comes_back_read_only(image: Place) -> None:
     node.server.start(node.conf)
     seen = states_until(node, ServerState.STANDBY)
     assert ServerState.PRIMARY not in seen
+    assert not (node.pgdata / "promote").exists()
+    assert not (node.pgdata / "recovery.signal").exists()
     assert node.ask("SELECT pg_is_in_recovery()") is True
     assert node.ask("SELECT count(*) FROM t") == 100000
 
@@ -221,10 +223,15 @@ def test_what_a_former_container_left_is_no_hindrance(image: Place) -> None:
     node = Node("ha-0").filled()
     node.started().crash()
     lines = (node.pgdata / "postmaster.pid").read_text().splitlines()
-    lines[0] = str(os.getpid())
-    (node.pgdata / "postmaster.pid").write_text("\n".join(lines) + "\n")
-    node.started().promoted()
-    assert node.sql.alive(5.0).value == "alive"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            lines[0] = str(other.pid)
+            (node.pgdata / "postmaster.pid").write_text("\n".join(lines) + "\n")
+            node.started().promoted()
+            assert node.sql.alive(5.0).value == "alive"
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 @one_version
