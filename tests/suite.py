@@ -83,9 +83,6 @@ def main() -> int:
     for name in ("integration", "e2e"):
         if not suite.failed:
             suite.run(name, [*MAKE, name])
-    if not suite.failed:
-        # It takes away the API server and nodes, so nothing else may use the lab meanwhile.
-        suite.run("chaos", [*MAKE, "chaos-short"])
     if os.environ.get("CI") and not was_up:
         suite.run("lab down", [sys.executable, "-m", "lab", "down"])
     suite.report()
