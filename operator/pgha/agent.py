@@ -73,7 +73,7 @@ class Agent:
         self._over = False
         self._turned_at = boottime()
         self._last: tuple[Facts, Decision] | None = None
-        self._noted: tuple[object, ...] = ()
+        self._noted = (0, 0)
         pgdata = Path(os.environ["PGDATA"])
         self._lock_fd = take_lock(RUN / "alive.lock")
         self.report = Report(identity.pod)
@@ -208,12 +208,11 @@ class Agent:
             or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
         )
         r = facts.record
-        key = (r.term, r.voters, r.promotion, r.read_quorum, r.write_quorum, r.degraded, r.init)
-        if key != self._noted and r.init == "initialized" and facts.data.data in (
+        if r.stamp != self._noted and r.init == "initialized" and facts.data.data in (
             Data.READY, Data.DIRTY
         ):
-            self.directory.write_note("record", {"record": r.dump()})
-            self._noted = key
+            self.member.remember(r)
+            self._noted = r.stamp
 
     def wake(self) -> None:
         self._bell.ring()

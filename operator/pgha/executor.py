@@ -23,7 +23,6 @@ from pgha.member import Member
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
-from pgha.record import Record
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
@@ -175,7 +174,7 @@ class Executor:
             return
         why = self.keeper.acquire(action.record, facts.lease.version)
         if why is None:
-            self._keep(action.record)
+            self.member.remember(self.keeper.record)  # before anything follows from it
             self.log("acquired", term=action.record.term)
             self.poll.forget()
         else:
@@ -185,12 +184,7 @@ class Executor:
         why = self.keeper.write(action.record)
         if why is not None:
             raise NotWritten(f"the record on the Lease was not written: {why}")
-        self._keep(action.record)
-
-    def _keep(self, record: Record) -> None:
-        """On the own disk too, before anything follows from it (amendment 10)."""
-        if record.init == "initialized":
-            self.member.directory.write_note("record", {"record": record.dump()})
+        self.member.remember(self.keeper.record)  # before anything follows from it
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         record = replace(facts.record, end=action.end or facts.record.end)

@@ -103,6 +103,11 @@ class Keeper:
         self._wake()
 
     @property
+    def record(self) -> Record:
+        """The newest that was read or written."""
+        return self._record
+
+    @property
     def raw(self) -> RawLease | None:
         return self._raw
 
@@ -189,7 +194,7 @@ class Keeper:
                 if judged != self._version():
                     return "the Lease changed since it was judged"
             sent = self._clock()
-            record = replace(record, release=None)
+            record = replace(record, release=None, revision=record.revision + 1)
             fresh = RawLease(resource_version="", uid="")
             base = raw if raw is not None else fresh
             wanted = self._filled(base, record, acquired=True)
@@ -212,7 +217,7 @@ class Keeper:
 
     def write(self, record: Record) -> str | None:
         """Change the record under the held lease; counts as a renewal. The reason if it failed."""
-        return self._put(record)
+        return self._put(replace(record, revision=record.revision + 1))
 
     def release(self, record: Record, successor: str | None) -> str | None:
         """Give the lease back. Whatever the answer, nothing is written again in this tenure."""
@@ -224,7 +229,9 @@ class Keeper:
                 self._held = None
                 self.lost_because = "given back"
             mark = Release(self._identity.incarnation, held.term, successor)
-            record = replace(record, term=held.term, release=mark)
+            record = replace(
+                record, term=held.term, release=mark, revision=record.revision + 1
+            )
             wanted = replace(
                 self._filled(raw, record, acquired=False), holder=None, renew_time=micro_time()
             )

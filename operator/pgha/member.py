@@ -13,6 +13,7 @@ from pgha.clock import boottime
 from pgha.facts import Data, DataView
 from pgha.lsn import History, Position
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
+from pgha.record import Record
 
 STATES = {
     DirectoryState.EMPTY: Data.EMPTY,
@@ -94,6 +95,16 @@ class Member:
         if end.timeline != self.data.timeline:
             history = _history(self.directory, end.timeline)
         self.data = replace(self.data, end=end, timeline=end.timeline, history=history)
+
+    def remember(self, record: Record) -> None:
+        """Keep the record on the own disk (amendment 10), unless a newer one is kept already.
+
+        After a restart the watch may show an older record than the one that was kept; were that
+        one overwritten, a completed promotion could be forgotten by everybody.
+        """
+        kept = (self.directory.read_note("record") or {}).get("record")
+        if record.init == "initialized" and record.outdates(kept):
+            self.directory.write_note("record", {"record": record.dump()})
 
     def promoted(self, timeline: int) -> None:
         """PostgreSQL is a primary on `timeline` now."""

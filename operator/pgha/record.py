@@ -47,9 +47,14 @@ class Release:
 
 @dataclass(frozen=True)
 class Record:
-    """Immutable; changed copies are made with `dataclasses.replace`."""
+    """Immutable; changed copies are made with `dataclasses.replace`.
+
+    `revision` counts the changes (not the renewals) since the cluster's birth. Within a term only
+    its holder writes, so (term, revision) orders all records that ever stood on the Lease.
+    """
 
     term: int = 0
+    revision: int = 0
     init: Init = "none"
     system_id: int | None = None
     timeline: int = 0
@@ -83,6 +88,17 @@ class Record:
     def without_voter(self, name: str) -> Record:
         return replace(self, voters=tuple(v for v in self.voters if v[0] != name))
 
+    def outdates(self, kept: str | None) -> bool:
+        """May this replace the record that was kept as `kept`? A newer one is never given up."""
+        try:
+            return self.stamp >= Record.parse(kept).stamp
+        except RecordError:
+            return True
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        return self.term, self.revision
+
     @property
     def open_intent(self) -> Promotion | None:
         return self.promotion if self.promotion and not self.promotion.done else None
@@ -91,6 +107,7 @@ class Record:
         known: dict[str, Any] = {
             "minReader": READER,
             "term": self.term,
+            "revision": self.revision,
             "init": self.init,
             "systemId": str(self.system_id) if self.system_id is not None else None,
             "timeline": self.timeline,
@@ -148,10 +165,13 @@ class Record:
         init = given.get("init", "none")
         if init not in ("none", "initializing", "initialized"):
             raise ValueError(f"init is {init!r}")
-        term, read, write = (int(given.get(k, d)) for k, d in
-                             (("term", 0), ("readQuorum", 1), ("writeQuorum", 0)))
-        if term < 0 or read < 1 or write < 0:
-            raise ValueError(f"term {term}, readQuorum {read}, writeQuorum {write}")
+        term, revision, read, write = (int(given.get(k, d)) for k, d in (
+            ("term", 0), ("revision", 0), ("readQuorum", 1), ("writeQuorum", 0)
+        ))
+        if term < 0 or revision < 0 or read < 1 or write < 0:
+            raise ValueError(
+                f"term {term}, revision {revision}, readQuorum {read}, writeQuorum {write}"
+            )
         promotion = release = None
         if p := given.get("promotion"):
             promotion = Promotion(
@@ -162,6 +182,7 @@ class Record:
         system = given.get("systemId")
         return cls(
             term=term,
+            revision=revision,
             init=init,
             system_id=None if system is None else int(system),
             timeline=int(given.get("timeline", 0)),
@@ -183,8 +204,9 @@ class Record:
 
 
 _KNOWN = frozenset(
-    "minReader term init systemId timeline history highestNumber primary primaryDirectory voters "
-    "readQuorum writeQuorum degraded switched promotion end flushed release".split()
+    "minReader term revision init systemId timeline history highestNumber primary "
+    "primaryDirectory voters readQuorum writeQuorum degraded switched promotion end flushed "
+    "release".split()
 )
 
 

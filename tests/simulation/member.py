@@ -84,7 +84,7 @@ class Member:
     missing_since: float | None = None
     request: Request | None = None
     role: str | None = None
-    noted: str | None = None  # the last record seen, on the volume
+    noted: str | None = None  # the newest record seen, on the volume
     fired: set[str] = field(default_factory=set)
     next_renewal: float = 0.0
     promote_at: float = 0.0
@@ -161,8 +161,8 @@ class Member:
             self._act(decision, facts)
             return
         facts = self.facts()
-        if facts.record.init == "initialized" and facts.data.data is Data.READY:
-            self.noted = facts.record.dump()
+        if facts.data.data is Data.READY:
+            self._remember(facts.record)
         decision = decide(facts)
         self.fired.add(decision.rule)
         if decision.actions:
@@ -424,13 +424,13 @@ class Member:
                 if facts.promised > 0 and facts.tenure is None:
                     return False
                 if self.keeper.acquire(record, facts.lease.version) is None:
-                    self._note(record)
+                    self._remember(self.keeper.record)
                     self.votes = Votes()
                     self.next_renewal = w.now + self.settings.times.renew_every
             case a.WriteRecord(record=record):
                 if self.keeper.write(record) is not None:
                     return False
-                self._note(record)
+                self._remember(self.keeper.record)
             case a.ReleaseLease(successor=successor, end=end):
                 record = replace(facts.record, end=end or facts.record.end)
                 if end is None and facts.promoted:
@@ -485,8 +485,9 @@ class Member:
                 pass
         return True
 
-    def _note(self, record: Record) -> None:
-        if record.init == "initialized" and self.directory.ready:
+    def _remember(self, record: Record) -> None:
+        """As member.Member.remember does."""
+        if record.init == "initialized" and self.directory.ready and record.outdates(self.noted):
             self.noted = record.dump()
 
     def _ask_votes(self, term: int, facts: Facts) -> None:

@@ -86,7 +86,7 @@ def best_note(f: Facts) -> Record | None:
             seen = Record.parse(peer.record) if peer.record else None
         except RecordError:
             continue
-        if seen is not None and (best is None or seen.term > best.term):
+        if seen is not None and (best is None or seen.stamp > best.stamp):
             best = seen
     return best
 

@@ -202,3 +202,17 @@ def test_a_lease_that_changed_since_it_was_judged_is_not_taken(ground: Ground) -
     other.keeper.observe(ground.world.lease)
     assert "changed" in (other.keeper.acquire(Record(term=1), judged) or "")
     assert ground.world.lease is not None and ground.world.lease.holder == "a-0/uid/start"
+
+
+def test_each_change_of_the_record_is_a_newer_one_and_a_renewal_is_none(ground: Ground) -> None:
+    assert ground.acquire(1) is None
+    stamps = [ground.keeper.record.stamp]
+    for change in (
+        lambda: ground.keeper.write(replace(ground.keeper.record, degraded=True)),
+        lambda: ground.keeper._put(None),
+        lambda: ground.keeper.release(ground.keeper.record, None),
+    ):
+        assert change() is None
+        stamps.append(ground.keeper.record.stamp)
+    assert stamps == [(1, 1), (1, 2), (1, 2), (1, 3)]
+    assert Record.parse(ground.world.lease.annotations[RECORD]).stamp == (1, 3)  # type: ignore[union-attr]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgha.lsn import LSN, History, Position, Switch
+from pgha.member import Member
+from pgha.postgres.directory import Directory
 from pgha.record import Promotion, Record, RecordError, Release
 
 pytestmark = pytest.mark.unit
 
 FULL = Record(
-    term=7, init="initialized", system_id=7712634284993847333, timeline=4,
+    term=7, revision=31, init="initialized", system_id=7712634284993847333, timeline=4,
     history=History((Switch(1, LSN(0x1000)), Switch(3, LSN.parse("1/F00")))), highest_number=5,
     promotion=Promotion(7, 4, "a-0/u/s", True), primary="a-0", primary_directory="d",
     voters=(("a-0", "d"), ("a-1", "e")), read_quorum=1, write_quorum=1, degraded=True,
@@ -66,3 +70,26 @@ def test_any_value_under_a_known_key_is_read_or_refused(changes: dict[str, objec
 
 def test_another_directory_under_the_same_name_does_not_vote() -> None:
     assert FULL.votes("a-1", "e") and not FULL.votes("a-1", "f") and not FULL.votes("a-1", None)
+
+
+@pytest.mark.parametrize("kept, given, outdates", [
+    ((7, 31), (7, 31), True),
+    ((7, 31), (7, 32), True),
+    ((7, 31), (8, 2), True),
+    ((7, 31), (7, 30), False),
+    ((7, 31), (6, 99), False),
+])
+def test_an_older_record_never_replaces_a_kept_one(
+    tmp_path: Path, kept: tuple[int, int], given: tuple[int, int], outdates: bool
+) -> None:
+    (tmp_path / "pgdata").mkdir()
+    member = Member(Directory(tmp_path / "pgdata", tmp_path))
+    first, second = (replace(FULL, term=t, revision=r) for t, r in (kept, given))
+    member.remember(first)
+    member.remember(second)
+    note = member.directory.read_note("record")
+    assert note == {"record": (second if outdates else first).dump()}
+
+
+def test_what_is_kept_and_cannot_be_read_is_replaced() -> None:
+    assert FULL.outdates("{") and FULL.outdates(None)

@@ -274,3 +274,19 @@ def test_a_member_that_lags_does_not_run() -> None:
     assert decision.rule == "stand" and "maximumLagOnFailover" in decision.detail
     near = replace(f, data=replace(READY, end=Position(2, LSN((1 << 30) - 1))))
     assert isinstance(decide(near).actions[0], a.Acquire)
+
+
+def test_a_lost_record_is_rebuilt_from_the_newest_note() -> None:
+    """The term alone does not tell: a promotion is intended and completed in one term."""
+    done = replace(RECORD, revision=9)
+    open_ = replace(RECORD, revision=8, promotion=replace(RECORD.promotion, done=False))
+
+    for notes in ((open_, done, open_), (done, open_, open_)):
+        f = replace(
+            standby(), lease=LeaseView(Claim.EXPIRED, None, 20.0, Record()),
+            peers={n: peer(n, record=note.dump()) for n, note in zip(ALL, notes, strict=True)},
+        )
+        decision = decide(f)
+        rebuilt = decision.actions[0]
+        assert decision.rule == "record-lost" and isinstance(rebuilt, a.Acquire)
+        assert rebuilt.record.stamp == (5, 9) and rebuilt.record.open_intent is None
