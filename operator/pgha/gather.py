@@ -187,6 +187,7 @@ class Gatherer:
             receiver = self.server.receiver()
             if receiver is not None and receiver.lsn is not None:
                 m.last_received_at, m.fruitless, receiving = now, 0, True
+                m.flushed = receiver.lsn
         return RunView(
             run=run,
             attached_to=m.attached_to,
@@ -214,6 +215,8 @@ class Gatherer:
         self.server.kill(5.0)  # a postmaster that died can leave children behind
         m.stopped_at, m.attached_to, m.promoting = boottime(), None, 0
         m.look()
+        if self._was is Run.PRIMARY and self.pulse.flushed is not None:
+            m.flushed = self.pulse.flushed.lsn
 
     def _data(self, run: RunView, job_running: bool, record: Record) -> DataView:
         m = self.member

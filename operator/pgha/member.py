@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pgha.clock import boottime
 from pgha.facts import Data, DataView
-from pgha.lsn import History, Position
+from pgha.lsn import LSN, History, Position
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 from pgha.record import Record
 
@@ -47,6 +47,7 @@ class Member:
     slots_term: int = 0
     primary_timeline: int = 0
     looked_at: float = float("-inf")
+    flushed: LSN | None = None  # of the present history: the end of WAL is searched from there on
     end_at: float = float("-inf")  # when the end of WAL was last tried to be read
 
     def look(self) -> None:
@@ -55,6 +56,7 @@ class Member:
         What cannot be read now is not known: the fencer may have killed pg_controldata too.
         """
         self.end_at = float("-inf")
+        self.flushed = None
         self.looked_at = boottime()
         try:
             self._look()
@@ -84,7 +86,7 @@ class Member:
 
     def read_end(self, timeout: float) -> None:
         """The exact end of WAL; only while no receiver writes."""
-        end = self.directory.end_of_wal(timeout)
+        end = self.directory.end_of_wal(timeout, self.flushed)
         self.set_end(end)
 
     def set_end(self, end: Position | None) -> None:

@@ -119,7 +119,9 @@ class Statement:
         with self._reading:
             if boottime() - self._exact_at > EXACT_EVERY:
                 try:
-                    self._exact = self._agent.directory.end_of_wal(1.0)
+                    self._exact = self._agent.directory.end_of_wal(
+                        1.0, self._agent.member.flushed
+                    )
                 except Exception:  # noqa: BLE001 - not known is an answer
                     self._exact = None
                 self._exact_at = boottime()

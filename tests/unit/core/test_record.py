@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgha.lsn import LSN, History, Position, Switch
-from pgha.member import Member
-from pgha.postgres.directory import Directory
 from pgha.record import Promotion, Record, RecordError, Release
 
 pytestmark = pytest.mark.unit
@@ -70,25 +66,6 @@ def test_any_value_under_a_known_key_is_read_or_refused(changes: dict[str, objec
 
 def test_another_directory_under_the_same_name_does_not_vote() -> None:
     assert FULL.votes("a-1", "e") and not FULL.votes("a-1", "f") and not FULL.votes("a-1", None)
-
-
-@pytest.mark.parametrize("kept, given, outdates", [
-    ((7, 31), (7, 31), True),
-    ((7, 31), (7, 32), True),
-    ((7, 31), (8, 2), True),
-    ((7, 31), (7, 30), False),
-    ((7, 31), (6, 99), False),
-])
-def test_an_older_record_never_replaces_a_kept_one(
-    tmp_path: Path, kept: tuple[int, int], given: tuple[int, int], outdates: bool
-) -> None:
-    (tmp_path / "pgdata").mkdir()
-    member = Member(Directory(tmp_path / "pgdata", tmp_path))
-    first, second = (replace(FULL, term=t, revision=r) for t, r in (kept, given))
-    member.remember(first)
-    member.remember(second)
-    note = member.directory.read_note("record")
-    assert note == {"record": (second if outdates else first).dump()}
 
 
 def test_what_is_kept_and_cannot_be_read_is_replaced() -> None:
