@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgha.actions import Acquire, Announce, AskPeers
+from pgha.actions import Acquire, Announce, AskPeers, Detach
 from pgha.facts import Branch, Claim, Data, Facts, Peer, Run
 from pgha.lsn import LSN, Position
+from pgha.rules.promotion import intended, proven
 from pgha.rules.rule import Do, Rule
 from pgha.settings import ordinal
 
@@ -74,8 +75,6 @@ def _claim(f: Facts) -> Acquire:
     return Acquire(replace(f.record, term=f.record.term + 1))
 
 
-
-
 def _own(f: Facts) -> Do | None:
     """A restarted container takes its own lease back at once (amendment 21)."""
     if f.holds or f.lease.claim is not Claim.OWN_DEAD or ineligible(f):
@@ -89,6 +88,14 @@ def _successor(f: Facts) -> Do | None:
         return None
     if release.successor != f.me or ineligible(f):
         return None
+    if f.run.run is not Run.STANDBY or f.record.end is None:
+        return Do([_claim(f)])
+    # The former primary has ended, and where: there is nothing to receive any more, and one write
+    # takes the lease and states the intent.
+    if f.data.end is None:
+        return Do([Detach(f.record.term)])
+    if why := proven(f):
+        return Do([Acquire(intended(f, f.record.term + 1))], why)
     return Do([_claim(f)])
 
 

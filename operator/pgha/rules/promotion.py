@@ -128,7 +128,7 @@ def _before(f: Facts) -> bool:
     return f.holds and f.run.run is Run.STANDBY and not f.promoted and f.data.end is not None
 
 
-def _proven(f: Facts) -> str | None:
+def proven(f: Facts) -> str | None:
     """Why no quorum is needed: amendment 21, and the primary's own directory."""
     r, intent = f.record, f.record.open_intent
     # Somebody else may have been promoted after that end was written, and have taken commits.
@@ -152,7 +152,7 @@ def _granted(f: Facts) -> list[Vote]:
 
 
 def _ask(f: Facts) -> Do | None:
-    if not _before(f) or f.votes.pending or _proven(f):
+    if not _before(f) or f.votes.pending or proven(f):
         return None
     assert f.tenure is not None
     others = f.record.voter_names - {f.me}
@@ -169,7 +169,7 @@ def _judge(f: Facts) -> str | None:
     """Enough heard? The reason, or None while not."""
     heard = len(_granted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
     voters = f.record.voter_names
-    if proof := _proven(f):
+    if proof := proven(f):
         return proof
     if f.record.degraded:
         return None
@@ -285,14 +285,19 @@ def _intent(f: Facts) -> Do | None:
         return None
     if f.tenure.left < f.settings.times.retry_period:
         return Do((), "too little of the lease is left", look_again_in=0.2)
+    return Do([WriteRecord(intended(f, f.tenure.term))], _judge(f) or "")
+
+
+def intended(f: Facts, term: int) -> Record:
+    """The record with the intent to promote this member in `term`."""
     number = max(f.record.highest_number, f.data.timeline) + 1
-    record = replace(
+    return replace(
         _adopted(f),
-        promotion=Promotion(f.tenure.term, number, f.incarnation),
+        term=term,
+        promotion=Promotion(term, number, f.incarnation),
         highest_number=number,
         release=None,
     )
-    return Do([WriteRecord(record)], _judge(f) or "")
 
 
 def _promote(f: Facts) -> Do | None:

@@ -27,7 +27,7 @@ from pgha.facts import (
     Votes,
 )
 from pgha.lsn import LSN, Position
-from pgha.record import Promotion, Record
+from pgha.record import Promotion, Record, Release
 from pgha.rules import decide
 from pgha.settings import Settings
 
@@ -290,3 +290,24 @@ def test_a_lost_record_is_rebuilt_from_the_newest_note() -> None:
         rebuilt = decision.actions[0]
         assert decision.rule == "record-lost" and isinstance(rebuilt, a.Acquire)
         assert rebuilt.record.stamp == (5, 9) and rebuilt.record.open_intent is None
+
+
+def test_a_named_successor_with_the_proven_end_needs_one_write() -> None:
+    """Detached and judged before it takes the lease: the intent goes with the acquisition."""
+    f = standby()
+    record = replace(f.record, end=END, release=Release(THEIRS, 4, ME))
+    f = replace(f, lease=LeaseView(Claim.RELEASED, None, 0.1, record),
+                run=RunView(Run.STANDBY, OTHER, 4))
+    only(f, "successor", a.Detach(4))
+    judged = replace(f, data=replace(READY, end=END))
+    decision = decide(judged)
+    (taken,) = decision.actions
+    assert isinstance(taken, a.Acquire) and taken.record.term == 5
+    assert taken.record.open_intent == Promotion(5, 3, MINE) and taken.record.highest_number == 3
+    held = replace(judged, tenure=Tenure(5, 9.0, 0.1),
+                   lease=LeaseView(Claim.HELD, MINE, 0.1, taken.record))
+    assert decide(held).rule == "promote"
+
+    short = replace(f, data=replace(READY, end=Position(2, LSN(0x4000))))
+    (taken,) = decide(short).actions
+    assert isinstance(taken, a.Acquire) and taken.record.open_intent is None, "a quorum decides"
