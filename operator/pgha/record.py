@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from pgha.lsn import LSN, History, Position
@@ -135,6 +136,7 @@ class Record:
         return json.dumps({**self.unknown, **known}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
+    @lru_cache(maxsize=32)  # the same text comes with each renewal and each answer of a peer
     def parse(cls, text: str | None) -> Record:
         """The record in an annotation's text; an absent annotation is the empty record.
 

@@ -85,6 +85,7 @@ class Member:
     request: Request | None = None
     role: str | None = None
     noted: str | None = None  # the newest record seen, on the volume
+    remembered: tuple[int, int] = (0, 0)  # the record last seen, in memory
     fired: set[str] = field(default_factory=set)
     next_renewal: float = 0.0
     promote_at: float = 0.0
@@ -115,6 +116,7 @@ class Member:
         self.alive, self.paused, self.leaving = True, False, False
         self.server.stop()
         self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
+        self.remembered = 0, 0
         self.begun = None
         self.job, self.checkpointed, self.slots, self.rewindable = None, 0, 0, 0
         self.curious, self.barrier_of, self.missing_since = (0.0, -10.0), None, None
@@ -161,7 +163,8 @@ class Member:
             self._act(decision, facts)
             return
         facts = self.facts()
-        if facts.data.data is Data.READY:
+        if facts.data.data is Data.READY and facts.record.stamp != self.remembered:
+            self.remembered = facts.record.stamp
             self._remember(facts.record)
         decision = decide(facts)
         self.fired.add(decision.rule)
