@@ -1,0 +1,94 @@
+"""Harm to disks: frozen, full, emptied, and a copy that is killed again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.requirements import LabError
+from tests.chaos.harm.processes import AGENT, Harm, container
+from tests.support.postgres import Cluster, Pod
+
+KILLS, KILL_WITHIN = 2, 40.0  # how often a copy is killed; seconds to see it begin
+
+
+def volume(cluster: Cluster, pod: Pod) -> Path:
+    """The pod's volume as this machine sees it."""
+    agent = container(cluster, pod).processes(AGENT)[0]
+    return Path(f"/proc/{agent.pid}/root/var/lib/postgresql/data")
+
+
+@contextlib.contextmanager
+def disk_frozen(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    mount = str(volume(cluster, primary))
+    device = subprocess.run(["findmnt", "-no", "SOURCE", "--target", mount], capture_output=True,
+                            text=True).stdout.split("[")[0].strip()  # fmt: skip
+    target = subprocess.run(["findmnt", "-nro", "TARGET", "--source", device],
+                            capture_output=True, text=True).stdout.split()[0]  # fmt: skip
+    subprocess.run(["fsfreeze", "--freeze", target], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", target], check=False)
+
+
+@contextlib.contextmanager
+def disk_full(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    """Not one byte is left on the primary's volume."""
+    filler = volume(cluster, primary) / "filler"
+    handle = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        for piece in (1 << 20, 4096):
+            with contextlib.suppress(OSError):
+                while os.write(handle, b"x" * piece):
+                    pass
+        yield
+    finally:
+        # By its descriptor: the pod, and with it the way to the file, may be another by now.
+        os.ftruncate(handle, 0)
+        os.close(handle)
+        with contextlib.suppress(OSError, LabError, IndexError):
+            (volume(cluster, cluster.pod(primary.name)) / "filler").unlink(missing_ok=True)
+
+
+def emptied(standby: bool) -> Harm:
+    """Everything on a member's volume is removed beneath its running PostgreSQL."""
+
+    @contextlib.contextmanager
+    def harm(cluster: Cluster, primary: Pod) -> Iterator[None]:
+        _empty(cluster, random.choice(cluster.replicas()) if standby else primary)
+        yield
+
+    return harm
+
+
+def _empty(cluster: Cluster, pod: Pod) -> None:
+    for path in volume(cluster, pod).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    container(cluster, pod).signal(signal.SIGKILL, "config_file", first=True)
+
+
+@contextlib.contextmanager
+def copy_killed(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    """A standby loses its data, and its container dies in the middle of each of two clones."""
+    pod = random.choice(cluster.replicas())
+    _empty(cluster, pod)
+    deadline, kills = time.monotonic() + KILL_WITHIN, 0
+    while kills < KILLS and time.monotonic() < deadline:
+        with contextlib.suppress(LabError, AssertionError):
+            inside = container(cluster, cluster.pod(pod.name))
+            if inside.processes("pg_basebackup"):
+                kills += len(inside.signal(signal.SIGKILL, AGENT, first=True))
+        time.sleep(0.02)
+    assert kills, f"no clone of {pod.name} was seen in {KILL_WITHIN:.0f} s"
+    yield
