@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from lab.cluster import Lab
@@ -30,8 +31,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", type=int, default=10, help="of each nemesis in each mode")
     parser.add_argument("--modes", default=",".join(MODES), help="default: %(default)s")
     parser.add_argument("--nemeses", default=",".join(NEMESES), help="default: all")
+    parser.add_argument(
+        "--lasts", type=float, help="seconds that a fault lasts, for those that are undone"
+    )
     parser.add_argument("--out", type=Path, help="folder for histories and verdicts")
     options = parser.parse_args(arguments)
+    nemeses = {
+        name: replace(n, lasts=options.lasts) if options.lasts and n.lasts else n
+        for name, n in NEMESES.items()
+    }
     modes, names = options.modes.split(","), options.nemeses.split(",")
     for what, given, known in (("mode", modes, MODES), ("nemesis", names, tuple(NEMESES))):
         for each in given:
@@ -51,8 +59,8 @@ def main(arguments: list[str]) -> int:
                 for name in names:
                     for mode in modes:
                         cluster = clusters[mode].cluster
-                        history = run_trial(cluster, mode, mode.endswith("-sync"), NEMESES[name])
-                        verdict = Verdict(history, check(history, NEMESES[name].bounds))
+                        history = run_trial(cluster, mode, mode.endswith("-sync"), nemeses[name])
+                        verdict = Verdict(history, check(history, nemeses[name].bounds))
                         verdicts.append(verdict)
                         keep(out, verdict, run)
                         print(render(verdicts[-1:]).split("\n", 1)[1], flush=True)

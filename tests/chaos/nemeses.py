@@ -32,6 +32,13 @@ class Nemesis:
 
 
 @contextlib.contextmanager
+def _api_and_members(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    """Nobody can promise to wait for the primary, so it has to stop in time (law, point 14)."""
+    with control_plane.api_hung(cluster, primary), network.members_cut("both")(cluster, primary):
+        yield
+
+
+@contextlib.contextmanager
 def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
     """Two faults at once, any two that can be put into one cluster and be undone."""
     first, second = random.sample(MIXABLE, 2)
@@ -48,6 +55,7 @@ def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
 PLANNED, PROCESS = Bounds(outage=15.0), Bounds(outage=20.0)
 LEASE = Bounds(outage=LEASE_SECONDS + 25.0, may_lose=True)
 FULL_RESTART = Bounds(outage=60.0)
+BOTH = Bounds(outage=65.0, may_lose=True)  # the fault itself, and then as for a lease
 
 NEMESES = {
     nemesis.name: nemesis
@@ -78,6 +86,7 @@ NEMESES = {
         Nemesis("api-hang", control_plane.api_hung, PROCESS, lasts=25.0),
         Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0),
         Nemesis("etcd-hang", control_plane.etcd_hung, PROCESS, lasts=25.0),
+        Nemesis("api-and-members", _api_and_members, BOTH, lasts=25.0),
         Nemesis("lease-delete", pods.lease_deleted, LEASE),
         Nemesis("lease-stranger", pods.lease_held_by_a_stranger, LEASE),
         Nemesis("labels", pods.labels_edited, Bounds(outage=20.0, labels=20.0)),
