@@ -23,12 +23,14 @@ LEASE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Nemesis:
-    """`lasts`: seconds between harm and undoing; 0: nothing to undo."""
+    """`lasts`: seconds between harm and undoing; 0: nothing to undo. `shared`: it harms what
+    other clusters use as well, so that nothing else may be struck meanwhile."""
 
     name: str
     harm: Harm
     bounds: Bounds
     lasts: float = 0.0
+    shared: bool = False
 
 
 @contextlib.contextmanager
@@ -62,7 +64,7 @@ NEMESES = {
     for nemesis in (
         Nemesis("switchover", pods.switchover, PLANNED),
         Nemesis("pod-delete", pods.deleted(None), PLANNED),
-        Nemesis("drain", pods.drained, PLANNED, lasts=10.0),
+        Nemesis("drain", pods.drained, PLANNED, lasts=10.0, shared=True),
         Nemesis("agent-term", signalled(signal.SIGTERM, AGENT), PLANNED),
         Nemesis("all-pods", pods.all_deleted(None), FULL_RESTART),
         Nemesis("postmaster-kill", signalled(signal.SIGKILL, POSTMASTER), PROCESS),
@@ -76,17 +78,17 @@ NEMESES = {
         Nemesis("postgres-stop", stopped("postgres", first=False), LEASE, lasts=25.0),
         Nemesis("freeze", processes.frozen, LEASE, lasts=25.0),
         Nemesis("force-delete", pods.deleted(0), LEASE),
-        Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0),
+        Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True),
         Nemesis("api-cut", network.api_cut, LEASE, lasts=25.0),
         Nemesis("replication-cut", network.replication_cut, PROCESS, lasts=15.0),
         Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0),
         Nemesis("members-deaf", network.members_cut("in"), PROCESS, lasts=15.0),
         Nemesis("members-mute", network.members_cut("out"), PROCESS, lasts=15.0),
-        Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0),
-        Nemesis("api-hang", control_plane.api_hung, PROCESS, lasts=25.0),
-        Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0),
-        Nemesis("etcd-hang", control_plane.etcd_hung, PROCESS, lasts=25.0),
-        Nemesis("api-and-members", _api_and_members, BOTH, lasts=25.0),
+        Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0, shared=True),
+        Nemesis("api-hang", control_plane.api_hung, PROCESS, lasts=25.0, shared=True),
+        Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0, shared=True),
+        Nemesis("etcd-hang", control_plane.etcd_hung, PROCESS, lasts=25.0, shared=True),
+        Nemesis("api-and-members", _api_and_members, BOTH, lasts=25.0, shared=True),
         Nemesis("lease-delete", pods.lease_deleted, LEASE),
         Nemesis("lease-stranger", pods.lease_held_by_a_stranger, LEASE),
         Nemesis("labels", pods.labels_edited, Bounds(outage=20.0, labels=20.0)),
@@ -95,7 +97,7 @@ NEMESES = {
         Nemesis("standby-emptied", storage.emptied(standby=True), PROCESS),
         Nemesis("primary-emptied", storage.emptied(standby=False), LEASE),
         Nemesis("clone-killed", storage.copy_killed, PROCESS),
-        Nemesis("mixed", _mixed, Bounds(outage=90.0, may_lose=True), lasts=20.0),
+        Nemesis("mixed", _mixed, Bounds(outage=90.0, may_lose=True), lasts=20.0, shared=True),
     )
 }
 MIXABLE = (
