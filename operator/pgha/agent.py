@@ -21,7 +21,7 @@ from pgha import copies
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
-from pgha.executor import WAL_WITHIN, Executor, NotWritten
+from pgha.executor import Executor, NotWritten
 from pgha.facts import Data, Facts, Run
 from pgha.fencer.guard import Guard
 from pgha.gather import Gatherer, branch_of
@@ -34,7 +34,6 @@ from pgha.kube.errands import Errands
 from pgha.kube.leases import LeaseApi, parse_lease
 from pgha.kube.pods import PodView, parse_pod
 from pgha.kube.watching import Watch
-from pgha.lsn import Position
 from pgha.member import Member
 from pgha.owner import Ownership
 from pgha.peers.client import PeerClient
@@ -49,6 +48,7 @@ from pgha.rules import Decision, decide
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
 from pgha.votes import Poll
+from pgha.voting import Voting
 from pgha.wake import Bell
 
 CONFIG = Path("/etc/pgha/config/settings.json")
@@ -101,6 +101,7 @@ class Agent:
              "initdb": self.copies.initialize},
             self.wake, self.log,
         )
+        self.voting = Voting(self.member, self.server, self.jobs)
         self.statement = Statement(self)
         self.book = Book(client, self._hosts, self.statement.status, self.wake)
         self.poll = Poll(
@@ -284,24 +285,6 @@ class Agent:
             n: (pods[n].ip if n in pods else None) or self.settings.host(n)
             for n in self.gatherer.declared() if n != self.identity.pod
         }
-
-    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
-        """For a vote: nothing is received any more, and the position is exact."""
-        m = self.member
-        run = self.server.poll()
-        if run.name == "PRIMARY" or m.promoting:
-            return None, "PostgreSQL is a primary here, or becomes one"
-        if m.data.data is not Data.READY:
-            return None, f"the data directory is {m.data.data.value}"
-        if self.jobs.view().running:
-            return None, f"a {self.jobs.view().kind} runs"
-        if run.name != "STOPPED":
-            if not self.server.detach(timeout / 2):
-                return None, "the receiver did not end in time"
-            m.attached_to = None
-        m.read_end(min(WAL_WITHIN, timeout))
-        end = m.data.end
-        return end, "" if end else "the end of WAL cannot be read"
 
     def _ready(self) -> tuple[bool, str]:
         if self._last is None:

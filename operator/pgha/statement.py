@@ -38,7 +38,7 @@ class Statement:
         return view.holder, view.record.term
 
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
-        return self._agent.detach_and_read(term, timeout)
+        return self._agent.voting.detach_and_read(timeout)
 
     def describe(self) -> Mapping[str, Any]:
         m = self._agent.member
