@@ -23,7 +23,11 @@ class Voting:
     jobs: Jobs
 
     def detach_and_read(self, timeout: float) -> tuple[Position | None, str]:
-        """The end of this member's WAL, or None and why it cannot be told. `timeout`: seconds."""
+        """The end of this member's WAL, or None and why it cannot be told. `timeout`: seconds.
+
+        Amendment 2: the receiver is seen gone before the position is read; and it is looked for
+        again after, as what came in meanwhile would be acknowledged and not be in the answer.
+        """
         m = self.member
         state = self.server.poll()
         if state is ServerState.PRIMARY or m.promoting:
@@ -37,5 +41,8 @@ class Voting:
                 return None, "the receiver did not end in time"
             m.attached_to = None
         m.read_end(min(READ_WITHIN, timeout))
+        if self.server.receives():
+            m.set_end(None)
+            return None, "a receiver ran while the end of WAL was read"
         end = m.data.end
         return end, "" if end else "the end of WAL cannot be read"

@@ -227,6 +227,10 @@ class Server:
             return Receiver(pid, LSN.parse(found[1]) if found else None)
         return None
 
+    def receives(self) -> bool:
+        """Is there a receiver? Asks every process for its parent: none is missed."""
+        return self._receiver(processes.all_children) is not None
+
     def walsenders(self) -> list[str]:
         return [title for _, title in self._titles("walsender")]
 
@@ -281,7 +285,7 @@ class Server:
                 return self._all_gone(max(0.0, timeout - passed))
             receiver = self.receiver()
             if receiver is None and signal.SIGKILL not in told and self._has_reloaded():
-                if self._receiver(processes.all_children) is None:
+                if not self.receives():
                     return True
             for share, number in ((0.5, signal.SIGTERM), (0.75, signal.SIGKILL)):
                 if receiver is not None and passed > share * timeout and number not in told:
