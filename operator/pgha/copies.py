@@ -13,6 +13,8 @@ from pgha.postgres.sql import Sql
 from pgha.settings import Identity, Settings
 
 INITDB_WITHIN = 120.0  # seconds
+STOP_WITHIN = 20.0  # seconds for the fast stop of the private server
+KILL_WITHIN = 5.0  # seconds for what did not stop
 COPY_WITHIN = 24 * 3600.0  # a clone's pace is the network's; facts cancel it
 REWIND_WITHIN = 3600.0
 
@@ -50,7 +52,14 @@ class Copies:
         try:
             self._apply_roles(s.database)
         finally:
-            self._server.stop("fast", 20.0)
+            stopped = self._server.stop("fast", STOP_WITHIN)
+            if not stopped:
+                self._server.kill(KILL_WITHIN)
+        if not stopped:
+            raise copying.CopyFailed(
+                f"initialization: PostgreSQL did not stop in {STOP_WITHIN:.0f} s and was killed: "
+                "it is initialized anew"
+            )
         if cancelled():
             raise copying.CopyFailed("initialization was given up: the lease was lost")
         d.new_id()
