@@ -68,8 +68,9 @@ class ClusterConfig:
     """Asynchronous: a commit waits for no standby. Synchronous: it waits for a quorum of them."""
 
     strict: bool = key("boolean", False)
-    """Synchronous only. true: without enough standbys commits wait. false: the cluster degrades to
-    asynchronous, which is recorded, and comes back by itself."""
+    """Synchronous only. true: without enough standbys commits wait. false: after half of
+    leaderElection.renewDeadlineSeconds without them the cluster degrades to asynchronous, which is
+    recorded, and comes back by itself."""
 
     min_sync_replicas: int = key("integer", 1)
     """Synchronous only: standbys that must have flushed a commit before it is acknowledged; less

@@ -206,6 +206,7 @@ class Agent:
         self.report.measure(self.metrics, facts)
         self.pulse.eager = facts.run.run is Run.PRIMARY and (
             facts.settings.synchronous and not facts.barrier.passed
+            or facts.replication.missing_for > 0
             or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
         )
         r = facts.record

@@ -178,7 +178,7 @@ class Replication:
     flush: LSN | None = None
     sync_names: str | None = None
     slots: Mapping[str, bool] = field(default_factory=dict)  # name -> not lost
-    missing_for: float = 0.0  # seconds that fewer than W of S have been streaming
+    missing_for: float = 0.0  # seconds that fewer than W of S have been heard
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ from pgha.postgres.sql import Sender as Listed
 
 EAGER = 0.5  # seconds between looks while something is pending
 CALM = 2.0  # seconds between looks otherwise
+# A standby that streams replies each second (wal_receiver_status_interval), also when it has
+# nothing to tell: without a new reply between two calm looks it is cut off, or has stopped.
+# PostgreSQL gives it up only after wal_sender_timeout, and commits wait all the while.
+SILENT_AFTER = 1.9  # seconds
+UNWATCHED_AFTER = 5.0  # seconds between two looks: what was between them is not known
 
 
 @dataclass
@@ -51,6 +56,7 @@ class Pulse:
     _last_flush: LSN | None = None
     _active_since: tuple[str, LSN, dict[int, int]] | None = None
     _complete_at: float | None = None
+    _looked_at: float = float("-inf")
     _news: object = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _now: threading.Event = field(default_factory=threading.Event)
@@ -130,7 +136,9 @@ class Pulse:
             known = self._senders.get(s.name)
             if known is None or known.pid != s.pid:
                 known = self._senders[s.name] = _Seen(s.pid, now)
-            if streaming:
+            silent = now - known.since if s.reply_age is None else s.reply_age
+            heard = streaming and silent <= SILENT_AFTER
+            if heard:
                 present.add(s.name)
             reached = self._last_flush is not None and s.flush is not None and (
                 s.flush >= self._last_flush
@@ -138,13 +146,15 @@ class Pulse:
             senders.append(Sender(
                 s.name, s.flush, streaming,
                 self.directory_of(s.name, known.since) if streaming else None,
-                caught_up=streaming and reached,
+                caught_up=heard and reached,
             ))
         for gone in set(self._senders) - {s.name for s in listed}:
             del self._senders[gone]
         need, standbys = self.wanted()
-        if len(present & standbys) >= need or self._complete_at is None:
+        unwatched = now - self._looked_at > UNWATCHED_AFTER
+        if len(present & standbys) >= need or self._complete_at is None or unwatched:
             self._complete_at = now
+        self._looked_at = now
         self.barrier = self._barrier(names, flush, standbys, listed)
         self.flushed = Position(self.timeline(), flush)
         self._last_flush = flush

@@ -29,8 +29,6 @@ from dataclasses import dataclass, replace
 
 from pgha.record import Record
 
-DEGRADE_AFTER = 5.0  # seconds that fewer than W standbys stream before non-strict mode gives in
-
 
 @dataclass(frozen=True)
 class Standing:
@@ -46,7 +44,8 @@ class Standing:
     streaming: frozenset[str]
     directories: Mapping[str, str]
     caught_up: frozenset[str]
-    missing_for: float
+    missing_for: float  # seconds that fewer than W of them have been heard
+    degrade_after: float  # seconds of that after which non-strict mode gives in
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def plan(record: Record, seen: Standing) -> Step | None:
         lower = replace(r, write_quorum=target, read_quorum=len(r.voters) - target)
         return Rewrite(lower, f"{target} standbys acknowledge")
     can_degrade = seen.synchronous and not seen.strict and r.write_quorum > 0 and not r.degraded
-    if can_degrade and seen.missing_for > DEGRADE_AFTER:
+    if can_degrade and seen.missing_for > seen.degrade_after:
         return Rewrite(replace(r, degraded=True), "asynchronous: too few standbys stream")
     # the server
     back = len(seen.caught_up & set(s)) >= max(r.write_quorum, 1)

@@ -41,6 +41,12 @@ class Times:
         return self.lease_duration / 3
 
     @property
+    def degrade_after(self) -> float:
+        """Seconds without enough standbys after which non-strict Synchronous mode gives in: half
+        of what the primary itself may be silent for before it is given up."""
+        return self.renew_deadline / 2
+
+    @property
     def fence_after(self) -> float:
         """Seconds after the start of the last good renewal at which the fencer has killed."""
         return self.renew_deadline + (self.lease_duration - self.renew_deadline) / 2

@@ -83,6 +83,7 @@ def standing(f: Facts) -> quorum.Standing:
         },
         caught_up=frozenset(s.name for s in f.replication.senders if s.caught_up),
         missing_for=f.replication.missing_for,
+        degrade_after=f.settings.times.degrade_after,
     )
 
 

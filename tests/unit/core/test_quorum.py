@@ -37,6 +37,7 @@ def surroundings(draw: st.DrawFn) -> dict[str, object]:
         "caught_up": frozenset(n for n in streaming if draw(st.booleans())),
         "directories": {n: draw(st.sampled_from(["d1", "d2"])) for n in streaming},
         "missing_for": draw(st.sampled_from([0.0, 2.0, 9.0])),
+        "degrade_after": 5.0,
         "barrier": draw(st.booleans()),
         "lost": draw(st.booleans()),
         "seen": draw(st.booleans()),
@@ -72,6 +73,7 @@ def steady(record: Record, **around: object) -> Standing:
         "active": names, "barrier": True, "streaming": frozenset(NAMES[1:3]),
         "directories": {"db-1": "d1", "db-2": "d2"}, "caught_up": frozenset(NAMES[1:3]),
         "missing_for": 0.0,
+        "degrade_after": 5.0,
     }
     return Standing(**{**known, **around})  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ from pgha.facts import (
 from pgha.lsn import LSN, Position
 from pgha.record import Promotion, Record, Release
 from pgha.rules import decide
-from pgha.settings import Settings
+from pgha.settings import Settings, Times
 
 pytestmark = pytest.mark.unit
 
@@ -214,6 +214,21 @@ def test_a_switchover_that_nobody_can_follow_is_refused_once() -> None:
     assert isinstance(write, a.WriteRecord) and write.record.switched == "r1"
     assert isinstance(said, a.Announce) and "c-9" in said.sentence
     only(replace(f, lease=replace(f.lease, record=write.record)), "primary")
+
+
+def test_it_degrades_after_half_of_the_renew_deadline() -> None:
+    """On the record and as an Event; the server's setting follows when that was written."""
+    f = primary()
+    f = replace(f, settings=replace(f.settings, times=Times(30, 20, 2)))
+    silent = tuple(replace(s, caught_up=False) for s in f.replication.senders)
+    f = replace(f, replication=replace(f.replication, senders=silent, missing_for=9.9))
+    only(f, "primary")
+    f = replace(f, replication=replace(f.replication, missing_for=10.1))
+    write, said = decide(f).actions
+    assert isinstance(write, a.WriteRecord) and write.record == replace(RECORD, degraded=True)
+    assert isinstance(said, a.Announce) and said.reason == "Degraded"
+    only(replace(f, lease=replace(f.lease, record=write.record)), "quorum-step",
+         a.SetSyncNames(""))
 
 
 def test_a_new_standby_is_asked_for_its_directory() -> None:
