@@ -17,7 +17,12 @@ class StopServer:
 
 @dataclass(frozen=True)
 class StartStandby:
-    """Start read-only, attached to nobody: standby.signal first, every time (law, point 4)."""
+    """Start read-only, attached to nobody: standby.signal first, every time (law, point 4).
+
+    `timeline`: follow none but this one; 0: the latest that is known here.
+    """
+
+    timeline: int = 0
 
 
 @dataclass(frozen=True)

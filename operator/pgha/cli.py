@@ -1,7 +1,8 @@
 """The command line. `pgha agent` and `pgha install` are for the pod, the rest is for people.
 
-status, why, switchover: with a kubeconfig (KUBECONFIG, or --kubeconfig) from anywhere, or without
-one from inside a pod: `kubectl exec NAME-0 -c postgres -- /pgha/bin/pgha status`.
+status, why, switchover, waive-quorum: with a kubeconfig (KUBECONFIG, or --kubeconfig) from
+anywhere, or without one from inside a pod:
+`kubectl exec NAME-0 -c postgres -- /pgha/bin/pgha status`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pgha import asked
+from pgha.facts import Request, Waiver
 from pgha.kube.client import Api
 from pgha.kube.errors import ApiError, Conflict
 from pgha.kube.leases import LeaseApi, RawLease
@@ -24,7 +27,8 @@ from pgha.kube.pods import PodView, parse_pod
 from pgha.record import Record
 from pgha.settings import pod_of
 
-RECORD, SWITCHOVER, STATUS = "pgha.dev/record", "pgha.dev/switchover", "pgha.dev/status"
+RECORD, STATUS = "pgha.dev/record", "pgha.dev/status"
+LOOK = 1.0  # seconds between two looks at a Lease that should not change
 
 
 class UserError(Exception):
@@ -75,6 +79,12 @@ def status(c: Cluster) -> int:
     print(f"primary   {c.primary or 'none'}")
     print(f"lease     held by {pod_of(c.lease.holder) or 'nobody'}, term {r.term}, "
           f"renewed {c.lease.renew_time or 'never'}")
+    if r.promotion is not None:
+        print(f"promotion {pod_of(r.promotion.promoter)} in term {r.promotion.term}"
+              + ("" if r.promotion.done else ", not known to have happened"))
+    if r.waived is not None:
+        print(f"waived    term {r.waived.term} for {r.waived.member}, without "
+              f"{', '.join(r.waived.missing) or 'nobody'}")
     print(f"timeline  {r.timeline}")
     mode = "degraded to asynchronous" if r.degraded else (
         f"{r.write_quorum} standbys acknowledge" if r.write_quorum else "asynchronous"
@@ -114,24 +124,12 @@ def switchover(c: Cluster, to: str | None, timeout: float) -> int:
             f"{to} cannot take over, it is not a voter: choose of "
             f"{', '.join(sorted(c.record.voter_names - {before})) or 'none'}"
         )
-    request = json.dumps({"to": to, "id": secrets.token_hex(6)})
-    leases = LeaseApi(c.api, c.name)
-    lease = c.lease
-    for _ in range(10):
-        try:
-            leases.write(
-                replace(lease, annotations={**lease.annotations, SWITCHOVER: request}), 5.0
-            )
-            break
-        except Conflict:
-            lease = leases.read(5.0)
-    else:
-        raise UserError(f"Lease {c.name} changes too often to be written: try again")
-    wanted = json.loads(request)["id"]
+    request = Request(secrets.token_hex(6), to)
+    _annotate(c, asked.SWITCHOVER, asked.dump(request))
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         now = read_cluster(c.api, c.name)
-        if now.record.switched == wanted and now.primary is not None:
+        if now.record.switched == request.id and now.primary is not None:
             if now.primary == before:
                 raise UserError(
                     f"the switchover was refused by {before}: see `kubectl describe pod {before}`"
@@ -140,6 +138,77 @@ def switchover(c: Cluster, to: str | None, timeout: float) -> int:
             return 0
         time.sleep(0.1)
     raise UserError(f"no new primary after {timeout:.0f} s: see `pgha why {c.name}`")
+
+
+def waive_quorum(c: Cluster, member: str, term: int, accepted: bool, timeout: float) -> int:
+    """A person accepts that acknowledged commits are lost; runbook, "All that is left refuses"."""
+    p = c.record.promotion
+    if p is None or term != p.term:
+        raise UserError(
+            f"--term {term} is not the term of {c.name}'s last promotion, which is "
+            f"{p.term if p else 'none'}: look at `pgha status {c.name}` again before you give it"
+        )
+    if member not in c.record.voter_names:
+        raise UserError(
+            f"{member} cannot be promoted, it is not a voter: choose of "
+            f"{', '.join(sorted(c.record.voter_names)) or 'none'}"
+        )
+    if not accepted:
+        others = ", ".join(sorted(c.record.voter_names - {member})) or "nobody"
+        raise UserError(
+            f"acknowledged commits may be lost: all that {member} lacks, of those of {others} that "
+            "do not answer; if they are gone for ever, say --accept-data-loss"
+        )
+    _without_primary(c)
+    waiver = Waiver(secrets.token_hex(6), term, member)
+    _annotate(c, asked.WAIVER, asked.dump(waiver))
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        now = read_cluster(c.api, c.name)
+        r = now.record
+        if r.waiver_refused == waiver.id:
+            raise UserError(f"the waiver is void, {now.primary} is the primary")
+        if now.primary is not None and r.promotion != p:
+            used = r.waived is not None and r.waived.id == waiver.id
+            lost = ", ".join(r.waived.missing) if used and r.waived else ""
+            print(f"primary   {now.primary}")
+            print(f"given up  {'what only ' + lost + ' had' if lost else 'no voter is missing'}"
+                  if used else "given up  nothing, the waiver was not needed")
+            return 0
+        time.sleep(0.1)
+    raise UserError(
+        f"no primary after {timeout:.0f} s: `pgha why {c.name} --member {member}` tells what is in "
+        "its way; the waiver stays in force until the next promotion"
+    )
+
+
+def _without_primary(c: Cluster) -> None:
+    """A primary renews its lease; the clocks of two machines are not compared to tell."""
+    if c.primary is None:
+        return
+    deadline = time.monotonic() + float(c.lease.duration or 0) + 2 * LOOK
+    print(f"watching the lease of {c.primary} for a sign of life", file=sys.stderr)
+    while time.monotonic() < deadline:
+        now = read_cluster(c.api, c.name)
+        if now.primary is None:
+            return
+        if now.lease.renew_time != c.lease.renew_time:
+            raise UserError(
+                f"{now.primary} is the primary and renews its lease: there is nothing to waive"
+            )
+        time.sleep(LOOK)
+
+
+def _annotate(c: Cluster, key: str, text: str) -> None:
+    """What the agents are asked for; the record beside it is left as it is."""
+    leases, lease = LeaseApi(c.api, c.name), c.lease
+    for _ in range(10):
+        try:
+            leases.write(replace(lease, annotations={**lease.annotations, key: text}), 5.0)
+            return
+        except Conflict:
+            lease = leases.read(5.0)
+    raise UserError(f"Lease {c.name} changes too often to be written: try again")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,13 +220,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs.add_parser("rules", help="print the decision table as Markdown")
     for verb, text in (("status", "who is primary, who is what"),
                        ("why", "the rule that decides at each member, and its reason"),
-                       ("switchover", "move the primary to another member")):
+                       ("switchover", "move the primary to another member"),
+                       ("waive-quorum", "promote a member though acknowledged commits get lost")):
         p = verbs.add_parser(verb, help=text)
         p.add_argument("name", nargs="?", help="the cluster (default: this pod's)")
         p.add_argument("-n", "--namespace")
         p.add_argument("--kubeconfig", default=os.environ.get("KUBECONFIG"))
         if verb == "switchover":
             p.add_argument("--to", metavar="POD")
+        if verb == "waive-quorum":
+            p.add_argument("--member", metavar="POD", required=True)
+            p.add_argument("--term", metavar="N", type=int, required=True,
+                           help="the term of the last promotion, as `pgha status` shows it")
+            p.add_argument("--accept-data-loss", action="store_true")
+        if verb in ("switchover", "waive-quorum"):
             p.add_argument("--timeout", type=float, default=60.0, help="seconds")
         if verb == "why":
             p.add_argument("--member", metavar="POD")
@@ -195,4 +271,8 @@ def _ask(args: argparse.Namespace) -> int:
         return status(cluster)
     if args.verb == "why":
         return why(cluster, args.member)
+    if args.verb == "waive-quorum":
+        return waive_quorum(
+            cluster, args.member, args.term, args.accept_data_loss, args.timeout
+        )
     return switchover(cluster, args.to, args.timeout)

@@ -94,7 +94,8 @@ class Executor:
         m.set_end(None)
         self.keeper.settled()  # a fencer armed in a tenure that is over would strike this start
         m.attached_to, m.promoting = None, 0
-        self.server.start(self.conf())
+        conf = self.conf()
+        self.server.start(replace(conf, timeline=str(action.timeline or conf.timeline)))
 
     def attach(self, action: a.Attach, facts: Facts) -> None:
         m = self.member

@@ -215,6 +215,15 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Waiver:
+    """A person accepts that commits of the promotion of `term` are lost, and names who leads."""
+
+    id: str
+    term: int
+    member: str
+
+
+@dataclass(frozen=True)
 class Facts:
     now: float
     me: str
@@ -239,6 +248,7 @@ class Facts:
     barrier: Barrier = field(default_factory=Barrier)
     job: Job = field(default_factory=Job)
     request: Request | None = None
+    waiver: Waiver | None = None
     pending: frozenset[str] = frozenset()  # errands under way
     curious_for: float = 0.0  # seconds that the peers have been asked for their state
 

@@ -6,10 +6,10 @@ directory rests on it; that read has a deadline, and the renewals run in a threa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from pgha import asked
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
@@ -21,7 +21,6 @@ from pgha.facts import (
     Facts,
     LeaseView,
     PodFacts,
-    Request,
     Run,
     RunView,
 )
@@ -39,7 +38,6 @@ from pgha.record import Record
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
 
-SWITCHOVER = "pgha.dev/switchover"
 WAL_WITHIN = 30.0
 LOOK_AGAIN = 5.0  # seconds after which a refused directory is looked at anew: it may be mended
 FENCER_WITHIN = 2.0  # seconds in which the fencer answers
@@ -108,6 +106,8 @@ class Gatherer:
         data = self._data(run, job.running, lease.record)
         pods = self.pods()
         ill = self.pulse.ill(self.settings.times.renew_deadline)
+        raw = self.keeper.raw
+        notes = raw.annotations if raw is not None else {}
         return Facts(
             now=boottime(),
             me=self.identity.pod,
@@ -133,7 +133,8 @@ class Gatherer:
             replication=self.pulse.seen(),
             barrier=self.pulse.barrier,
             job=job,
-            request=self._request(),
+            request=asked.switchover(notes.get(asked.SWITCHOVER)),
+            waiver=asked.waiver(notes.get(asked.WAIVER)),
             pending=self._pending(),
             curious_for=self.book.curious_for,
         )
@@ -144,18 +145,6 @@ class Gatherer:
         if lease.claim is Claim.RELEASED and mark and mark.by == self.ballot.promised_to:
             return 0.0
         return self.ballot.promised
-
-    def _request(self) -> Request | None:
-        raw = self.keeper.raw
-        text = raw.annotations.get(SWITCHOVER) if raw is not None else None
-        if not text:
-            return None
-        try:
-            given = json.loads(text)
-            to = given.get("to")
-            return Request(str(given["id"]), None if to is None else str(to))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
 
     def _pending(self) -> frozenset[str]:
         busy = set()

@@ -47,6 +47,17 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Waived:
+    """A person's waiver of the quorum that was used, and what was accepted as lost by it."""
+
+    id: str
+    term: int  # of the promotion whose commits may be lost
+    used: int  # the term that promoted without a quorum
+    member: str
+    missing: tuple[str, ...]  # the voters that were not heard
+
+
+@dataclass(frozen=True)
 class Record:
     """Immutable; changed copies are made with `dataclasses.replace`.
 
@@ -72,6 +83,8 @@ class Record:
     flushed: Position | None = None  # a lower bound of the primary's WAL, as of a renewal
     release: Release | None = None
     switched: str | None = None
+    waived: Waived | None = None  # the last one that was used
+    waiver_refused: str | None = None  # the last one that found a primary
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -121,6 +134,7 @@ class Record:
             "writeQuorum": self.write_quorum,
             "degraded": self.degraded,
             "switched": self.switched,
+            "waiverRefused": self.waiver_refused,
         }
         if self.promotion:
             p = self.promotion
@@ -133,6 +147,12 @@ class Record:
         if self.release:
             r = self.release
             known["release"] = {"by": r.by, "term": r.term, "successor": r.successor}
+        if self.waived:
+            w = self.waived
+            known["waived"] = {
+                "id": w.id, "term": w.term, "used": w.used, "member": w.member,
+                "missing": list(w.missing),
+            }
         return json.dumps({**self.unknown, **known}, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -174,13 +194,18 @@ class Record:
             raise ValueError(
                 f"term {term}, revision {revision}, readQuorum {read}, writeQuorum {write}"
             )
-        promotion = release = None
+        promotion = release = waived = None
         if p := given.get("promotion"):
             promotion = Promotion(
                 int(p["term"]), int(p["number"]), str(p["promoter"]), p.get("done") is True
             )
         if r := given.get("release"):
             release = Release(str(r["by"]), int(r["term"]), _text(r.get("successor")))
+        if w := given.get("waived"):
+            waived = Waived(
+                str(w["id"]), int(w["term"]), int(w["used"]), str(w["member"]),
+                tuple(str(n) for n in w.get("missing") or ()),
+            )
         system = given.get("systemId")
         return cls(
             term=term,
@@ -201,6 +226,8 @@ class Record:
             flushed=_position(given.get("flushed")),
             release=release,
             switched=_text(given.get("switched")),
+            waived=waived,
+            waiver_refused=_text(given.get("waiverRefused")),
             unknown={k: v for k, v in given.items() if k not in _KNOWN},
         )
 
@@ -208,7 +235,7 @@ class Record:
 _KNOWN = frozenset(
     "minReader term revision init systemId timeline history highestNumber primary "
     "primaryDirectory voters readQuorum writeQuorum degraded switched promotion end flushed "
-    "release".split()
+    "release waived waiverRefused".split()
 )
 
 

@@ -27,6 +27,7 @@ from pgha.facts import (
     Sender,
     Vote,
     Votes,
+    Waiver,
 )
 from pgha.keeper import Keeper
 from pgha.lsn import LSN, Position, branch
@@ -83,6 +84,7 @@ class Member:
     barrier_of: tuple[str, int, float] | None = None
     missing_since: float | None = None
     request: Request | None = None
+    waiver: Waiver | None = None  # no fault sets it: a person does
     role: str | None = None
     noted: str | None = None  # the newest record seen, on the volume
     remembered: tuple[int, int] = (0, 0)  # the record last seen, in memory
@@ -258,7 +260,7 @@ class Member:
             promised=self._promised(view),
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
-            request=self.request, curious_for=curious,
+            request=self.request, waiver=self.waiver, curious_for=curious,
         )
 
     def _promised(self, view: LeaseView) -> float:

@@ -61,7 +61,7 @@ class ServerConf:
     parameters: Mapping[str, str] = field(default_factory=dict)
     tls: TlsFiles | None = None
     port: int = 5432
-    timeline: str = "latest"  # recovery_target_timeline; `current` to stay on the own one
+    timeline: str = "latest"  # recovery_target_timeline; a number, or `current`, to stay there
 
 
 def quoted(value: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pgha.actions import Acquire, Announce, AskPeers, Detach
 from pgha.facts import Branch, Claim, Data, Facts, Peer, Run
 from pgha.lsn import LSN, Position
+from pgha.rules import waiver
 from pgha.rules.promotion import intended, proven
 from pgha.rules.rule import Do, Rule
 from pgha.settings import ordinal
@@ -40,7 +41,7 @@ def ineligible(f: Facts) -> str | None:
         return "this pod ends"
     if f.promised > 0:
         return "a promise to the holder still runs"
-    if f.data.branch is Branch.DIVERGED:
+    if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None:
         return "its history left the recorded one"
     if f.run.run is Run.STOPPED and f.run.retry_in > 0:
         return "PostgreSQL did not start"
@@ -120,9 +121,10 @@ def _stand(f: Facts) -> Do | None:
         return Do([AskPeers()], f"{release.successor} is named", look_again_in=0.3)
     if f.curious_for < LISTEN and not _heard_all(f):
         return Do([AskPeers()], "the others are asked for their state", look_again_in=0.1)
-    if lag := _lagging(f):
+    waived = waiver.mine(f) is not None  # a person has said that the rest is gone
+    if not waived and (lag := _lagging(f)):
         return _refuse(f, lag, 1.0)
-    if why := _returning(f):
+    if not waived and (why := _returning(f)):
         return Do([AskPeers()], why, look_again_in=0.3)
     better = _better(f)
     if better and f.curious_for < PREFERENCE:

@@ -15,6 +15,7 @@ from pgha.actions import (
     WriteRecord,
 )
 from pgha.facts import Facts, Run
+from pgha.rules import waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
@@ -138,6 +139,22 @@ def _switchover_refused(f: Facts) -> Do | None:
     )
 
 
+def _waiver_refused(f: Facts) -> Do | None:
+    """Or it would be armed for the day on which this primary is lost."""
+    if not _reigns(f) or (w := waiver.valid(f)) is None:
+        return None
+    return Do(
+        [
+            WriteRecord(replace(f.record, waiver_refused=w.id)),
+            Announce(
+                "Warning", "WaiverRefused",
+                f"the waiver of the quorum of term {w.term} is void: {f.me} is the primary",
+            ),
+        ],
+        w.member,
+    )
+
+
 def _steady(f: Facts) -> Do | None:
     return Do((), look_again_in=2.0) if _reigns(f) else None
 
@@ -155,5 +172,7 @@ RULES = (
         "A switchover was asked for, but nobody who may take over is streaming.",
         _switchover_refused,
     ),
+    Rule("waiver-refused", "A waiver of the quorum is void while there is a primary.",
+         _waiver_refused),
     Rule("primary", "This member is the primary and all is well.", _steady),
 )

@@ -25,6 +25,7 @@ from pgha.actions import (
 from pgha.facts import Branch, Data, Facts, Run, Vote
 from pgha.lsn import History
 from pgha.record import Promotion, Record
+from pgha.rules import waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
@@ -87,7 +88,7 @@ def _start(f: Facts) -> Do | None:
         return Do([ReleaseLease()], "PostgreSQL does not start here")
     if f.run.retry_in > 0:
         return Do((), "after a failed start", look_again_in=f.run.retry_in)
-    return Do([StartStandby()])
+    return Do([StartStandby(waiver.timeline(f))])
 
 
 def _no_data(f: Facts) -> Do | None:
@@ -166,7 +167,17 @@ def _ask(f: Facts) -> Do | None:
 
 
 def _judge(f: Facts) -> str | None:
-    """Enough heard? The reason, or None while not."""
+    """May it be promoted? The reason, or None while not."""
+    return _heard_enough(f) or waiver.reason(f)
+
+
+def _names(f: Facts) -> list[str]:
+    return [v.name for v in _granted(f)]
+
+
+def _heard_enough(f: Facts) -> str | None:
+    if f.data.branch is Branch.DIVERGED:
+        return None
     heard = len(_granted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
     voters = f.record.voter_names
     if proof := proven(f):
@@ -190,6 +201,7 @@ def _yield(f: Facts) -> Do | None:
         v for v in _granted(f)
         if v.position is not None and v.position > f.data.end
         and v.branch is not Branch.DIVERGED and (v.healthy or f.record.write_quorum > 0)
+        or f.data.branch is Branch.DIVERGED and v.branch in (Branch.SAME, Branch.BEHIND)
     ]
     if not better:
         return None
@@ -228,11 +240,16 @@ def _quorum_missing(f: Facts) -> Do | None:
     silent = sorted(
         n for n in f.record.voter_names - {f.me} if not _has_answered(f, n)
     )
+    named = waiver.valid(f)
+    if named is not None and named.member != f.me and any(
+        v.name == named.member and v.branch is not Branch.DIVERGED for v in _granted(f)
+    ):
+        return Do([ReleaseLease(named.member)], f"{named.member} is named by a person's waiver")
     why = f"not heard: {', '.join(silent) or 'nobody'}"
     if f.record.degraded:
         why = (f"only {f.record.primary} is known to have every acknowledged commit "
                "(the cluster had become asynchronous)")
-    if f.tenure.since > f.settings.times.lease_duration:
+    if f.tenure.since > f.settings.times.lease_duration and waiver.mine(f) is None:
         return Do(
             [
                 Announce("Warning", "PromotionRefused", f"{f.me} is not promoted: {why}"),
@@ -247,7 +264,7 @@ def _refused_branch(f: Facts) -> Do | None:
     if not _before(f):
         return None
     intent = f.record.open_intent
-    if f.data.branch is Branch.DIVERGED or (
+    if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None or (
         f.data.branch is Branch.AHEAD and not (intent and intent.number == f.data.timeline)
     ):
         return Do([ReleaseLease()], f"timeline {f.data.timeline} is not of the recorded history")
@@ -285,7 +302,10 @@ def _intent(f: Facts) -> Do | None:
         return None
     if f.tenure.left < f.settings.times.retry_period:
         return Do((), "too little of the lease is left", look_again_in=0.2)
-    return Do([WriteRecord(intended(f, f.tenure.term))], _judge(f) or "")
+    record, why = intended(f, f.tenure.term), _judge(f) or ""
+    if _heard_enough(f) is None and (used := waiver.use(f, record, _names(f))):
+        return Do([WriteRecord(used[0]), used[1]], f"{why}: {used[1].sentence}")
+    return Do([WriteRecord(record)], why)
 
 
 def intended(f: Facts, term: int) -> Record:

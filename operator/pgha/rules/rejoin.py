@@ -17,6 +17,7 @@ from pgha.actions import (
     StopServer,
 )
 from pgha.facts import Branch, Claim, Data, Facts, Run
+from pgha.rules import waiver
 from pgha.rules.rule import Do, Rule
 
 PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
@@ -68,6 +69,8 @@ def _rewind(f: Facts) -> Do | None:
         return None
     if not f.holder_is_primary or f.data.branch not in (Branch.DIVERGED, Branch.AHEAD):
         return None
+    if waiver.mine(f) is not None:
+        return None  # a person chose this history
     if f.job.retry_in > 0:
         return Do((), f.job.failed or "after a failed rewind", look_again_in=f.job.retry_in)
     if f.job.kind == "rewind" and f.job.failures >= TRIES:
@@ -88,7 +91,7 @@ def _start(f: Facts) -> Do | None:
         return None
     if f.run.retry_in > 0:
         return Do((), "after a failed start", look_again_in=f.run.retry_in)
-    return Do([StartStandby()])
+    return Do([StartStandby(waiver.timeline(f))])
 
 
 def _attach(f: Facts) -> Do | None:

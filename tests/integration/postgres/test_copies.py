@@ -305,3 +305,17 @@ def test_a_rewind_whose_recovery_fails_says_so_and_spoils_nothing(image: Place) 
         rewind(old)
     assert old.directory.dirty is None
     assert old.server.poll() is ServerState.STOPPED
+
+
+@one_version
+def test_a_history_that_the_others_left_starts_on_its_own_timeline(image: Place) -> None:
+    """As a person may choose it (rules/waiver.py): the file of the lost timeline may be here."""
+    new, old = diverged()
+    lost = "00000003.history"
+    (old.wal / lost).write_bytes((new.wal / lost).read_bytes())
+    new.crash()
+    old.server.start(old.conf)
+    eventually("it finds no way to the latest timeline", lambda: not old.server.running())
+    old.with_conf(timeline="2").started().promoted()
+    assert old.ask("SELECT count(*) FROM lost") == 1000
+    assert old.sql.timeline(5.0) == 4, "a number is used once"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgha.lsn import LSN, History, Position, Switch
-from pgha.record import Promotion, Record, RecordError, Release
+from pgha.record import Promotion, Record, RecordError, Release, Waived
 
 pytestmark = pytest.mark.unit
 
@@ -20,6 +20,7 @@ FULL = Record(
     voters=(("a-0", "d"), ("a-1", "e")), read_quorum=1, write_quorum=1, degraded=True,
     end=Position(3, LSN(99)), flushed=Position(4, LSN(100)),
     release=Release("a-0/u/s", 7, "a-1"), switched="x",
+    waived=Waived("w1", 5, 6, "a-0", ("a-1", "a-2")), waiver_refused="w0",
 )
 
 
