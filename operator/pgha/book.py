@@ -110,6 +110,7 @@ def _peer(s: MemberStatus) -> Peer:
         record=s.record,
         hot=s.hot,
         leaving=s.leaving,
+        free_bytes=s.free_bytes,
     )
 
 

@@ -134,6 +134,7 @@ class Peer:
     record: str | None = None
     hot: bool = False
     leaving: bool = False
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ class Facts:
     fenced: bool = False
     healthy: bool = True
     unhealthy_why: str = ""
+    free_bytes: int | None = None  # where the data directory is; None: not known
     leaving: bool = False
     peers: Mapping[str, Peer] = field(default_factory=dict)
     pods: Mapping[str, PodFacts] = field(default_factory=dict)

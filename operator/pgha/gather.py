@@ -35,11 +35,13 @@ from pgha.postgres.server import Server, ServerState
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.record import Record
+from pgha.rules import room
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
 
 WAL_WITHIN = 30.0
 LOOK_AGAIN = 5.0  # seconds after which a refused directory is looked at anew: it may be mended
+GIVEN_UP = 3  # starts that failed, after which the rules let another member try
 FENCER_WITHIN = 2.0  # seconds in which the fencer answers
 
 _RUN = {
@@ -122,6 +124,7 @@ class Gatherer:
             fenced=False,
             healthy=ill is None,
             unhealthy_why=ill or "",
+            free_bytes=self.member.free_bytes(),
             leaving=self.leaving(),
             peers=self.book.peers(),
             pods={
@@ -200,12 +203,22 @@ class Gatherer:
         if self._was in (Run.STARTING, Run.RECOVERING):
             m.start_failures += 1
             m.retry_at = boottime() + min(30.0, 2.0 ** m.start_failures)
+            if self._waits_for_room():
+                m.start_failures = min(m.start_failures, GIVEN_UP - 1)
         self.log("postgres-ended", was=self._was.value, exit=self.server.exit())
         self.server.kill(5.0)  # a postmaster that died can leave children behind
         m.stopped_at, m.attached_to, m.promoting = boottime(), None, 0
         m.look()
         if self._was is Run.PRIMARY and self.pulse.flushed is not None:
             m.flushed = self.pulse.flushed.lsn
+
+    def _waits_for_room(self) -> bool:
+        """A full disk is not given up: room can be made, and in Asynchronous mode nobody else is
+        known to have every commit of the last primary."""
+        m, record = self.member, self.lease().record
+        own = record.primary == self.identity.pod
+        own = own and record.primary_directory == m.data.directory_id
+        return own and not self.settings.synchronous and room.short(m.free_bytes())
 
     def _data(self, run: RunView, job_running: bool, record: Record) -> DataView:
         m = self.member

@@ -113,6 +113,13 @@ class Member:
         history = _history(self.directory, timeline)
         self.data = replace(self.data, end=None, timeline=timeline, history=history, clean=False)
 
+    def free_bytes(self) -> int | None:
+        """Where the data directory is; None while that cannot be told."""
+        try:
+            return self.directory.free_bytes()
+        except OSError:
+            return None
+
     def detached(self) -> None:
         self.attached_to = None
 

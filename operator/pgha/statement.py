@@ -89,6 +89,7 @@ class Statement:
             healthy=ok,
             why=why,
             hot=a.settings.hot,
+            free_bytes=m.free_bytes(),
             rewindable_term=m.rewindable_term,
             receiving=run.receiving if run else False,
             leaving=bool(last and last[0].leaving),

@@ -84,6 +84,7 @@ class Member:
     barrier_of: tuple[str, int, float] | None = None
     missing_since: float | None = None
     request: Request | None = None
+    full: bool = False  # of the disk; commits go on, where PostgreSQL may end
     waiver: Waiver | None = None  # no fault sets it: a person does
     role: str | None = None
     noted: str | None = None  # the newest record seen, on the volume
@@ -261,7 +262,11 @@ class Member:
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
             request=self.request, waiver=self.waiver, curious_for=curious,
+            free_bytes=self.free_bytes(),
         )
+
+    def free_bytes(self) -> int:
+        return 0 if self.full else 1 << 40
 
     def _promised(self, view: LeaseView) -> float:
         mark = view.record.release
@@ -334,7 +339,7 @@ class Member:
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
             RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
             view.record.term, self.rewindable, self._receiving(),
-            self.noted, self.settings.hot, self.leaving,
+            self.noted, self.settings.hot, self.leaving, self.free_bytes(),
         )
 
     def vote(self, term: int, candidate: str) -> Vote:

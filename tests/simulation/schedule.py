@@ -220,6 +220,8 @@ class Schedule:
             self._scale(rng.randint(1, len(self.members)))
         elif kind == "wipe":
             self._wipe(m)
+        elif kind == "full":
+            m.full = True
         elif kind == "lag":
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
@@ -264,7 +266,7 @@ class Schedule:
             faults.clear()
         self.world.api_down = False
         for m in self.members.values():
-            m.paused = False
+            m.paused = m.full = False
             if m.alive:
                 m.fencer()
 

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "detach-from-former": "a vote detaches by itself; a guard",
     "slots": "the simulated slots are never lost",
     "switchover-refused": "tests/e2e/test_day_two.py",
+    "disk-full": "tests/simulation/test_full_disks.py: the other schedules' disks are endless",
     "waiver-refused": "tests/unit/pgha/test_waiver.py: nobody waives a quorum by chance",
     "copying": "the simulated copies have a source until they end",
 }

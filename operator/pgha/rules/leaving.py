@@ -1,7 +1,8 @@
-"""Leaving in good order: a pod that ends, and a switchover that was asked for (law, point 8).
+"""Leaving in good order: a pod that ends, a switchover that was asked for, a disk that is full
+(law, point 8; amendment 15).
 
 The primary stops cleanly, proves that the successor has the end of its WAL, and gives the lease
-back naming it. Both uses share the same two steps.
+back naming it. All uses share the same two steps.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from pgha.actions import AskPeers, CancelJob, End, ReleaseLease, StopServer
 from pgha.facts import Facts, Run
 from pgha.lsn import Position
+from pgha.rules import room
 from pgha.rules.rule import Do, Rule
 
 PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it has everything
@@ -37,7 +39,11 @@ def _hand_over_starts(f: Facts) -> Do | None:
     if not (f.promoted and f.holds and f.run.run is Run.PRIMARY):
         return None
     if not f.leaving and not (switching(f) and _candidates(f)):
-        return None
+        refuges = room.refuges(f, _candidates(f))
+        if not refuges:
+            return None
+        said = room.said(f, f"{', '.join(refuges)} has every byte and more room and takes over")
+        return Do([said, AskPeers(), StopServer("fast", checkpoint_first=True)], said.sentence)
     # Without anybody to hand over to, stopping cleanly still is right when the pod ends.
     return Do(
         [AskPeers(), StopServer("fast", checkpoint_first=True)],
@@ -60,12 +66,13 @@ def _has(f: Facts, name: str, end: Position) -> bool:
 def _hand_over_ends(f: Facts) -> Do | None:
     if not (f.promoted and f.holds and f.run.run is Run.STOPPED and f.data.clean and f.data.end):
         return None
-    if not f.leaving and not switching(f):
+    if not f.leaving and not switching(f) and not room.moving(f):
         return None
     end = f.data.end
     wanted = f.request.to if f.request and switching(f) else None
     names = sorted(
-        (n for n in f.others() if wanted in (None, n)),
+        (n for n in f.others() if wanted in (None, n)
+         and (f.leaving or switching(f) or room.roomy(f, n))),
         key=lambda n: n in f.pods and f.pods[n].deleting,
     )
     for name in names:
@@ -75,7 +82,7 @@ def _hand_over_ends(f: Facts) -> Do | None:
         return Do([AskPeers()], f"until a standby shows {end.lsn}", look_again_in=0.03)
     if f.leaving:
         return Do([ReleaseLease(None, end)], f"nobody showed {end.lsn}")
-    return None  # a switchover nobody can follow: the crash rules start this one again
+    return None  # a hand-over nobody can follow: the crash rules start this one again
 
 
 def _last_primary(f: Facts) -> bool:

@@ -15,7 +15,7 @@ from pgha.actions import (
     WriteRecord,
 )
 from pgha.facts import Facts, Run
-from pgha.rules import waiver
+from pgha.rules import room, waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
@@ -139,6 +139,15 @@ def _switchover_refused(f: Facts) -> Do | None:
     )
 
 
+def _disk_full(f: Facts) -> Do | None:
+    """Nobody to move to: see rules/leaving.py for where there is."""
+    if not _reigns(f) or not room.full(f):
+        return None
+    said = room.said(f, "it stays the primary, as no standby with every byte is known to have more "
+                        "room; grow the claim or make room")
+    return Do([] if "peers" in f.pending else [AskPeers(), said], look_again_in=2.0)
+
+
 def _waiver_refused(f: Facts) -> Do | None:
     """Or it would be armed for the day on which this primary is lost."""
     if not _reigns(f) or (w := waiver.valid(f)) is None:
@@ -174,5 +183,7 @@ RULES = (
     ),
     Rule("waiver-refused", "A waiver of the quorum is void while there is a primary.",
          _waiver_refused),
+    Rule("disk-full", "The primary's disk is full, and no standby has every byte and room.",
+         _disk_full),
     Rule("primary", "This member is the primary and all is well.", _steady),
 )

@@ -25,7 +25,7 @@ from pgha.actions import (
 from pgha.facts import Branch, Data, Facts, Run, Vote
 from pgha.lsn import History
 from pgha.record import Promotion, Record
-from pgha.rules import waiver
+from pgha.rules import room, waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
@@ -87,7 +87,8 @@ def _start(f: Facts) -> Do | None:
     if f.run.start_failures >= 3:
         return Do([ReleaseLease()], "PostgreSQL does not start here")
     if f.run.retry_in > 0:
-        return Do((), "after a failed start", look_again_in=f.run.retry_in)
+        said = [room.said(f, "PostgreSQL does not start without room")] if room.full(f) else []
+        return Do(said, "after a failed start", look_again_in=f.run.retry_in)
     return Do([StartStandby(waiver.timeline(f))])
 
 

@@ -1,0 +1,46 @@
+"""A full disk: when the primary leaves it, and when it stays and says so (amendment 15).
+
+A full disk is no reason to fail over: the standbys have the same data. But where one has every byte
+and room beside it, a planned hand-over keeps writes going; PostgreSQL itself would end with PANIC
+at the next WAL segment. Nothing is lost by either: both prove the end of WAL first.
+"""
+
+from __future__ import annotations
+
+from pgha.actions import Announce
+from pgha.facts import Facts
+
+FULL = 32 * 1024 * 1024  # bytes that are free: two more WAL segments
+ROOMY = 4 * FULL  # bytes that make it worth to move; far from FULL, so that nobody moves back
+SETTLED = 60.0  # seconds between two such moves
+HEARD_WITHIN = 10.0  # seconds; a disk does not fill up by ROOMY meanwhile
+
+
+def short(free_bytes: int | None) -> bool:
+    return free_bytes is not None and free_bytes < FULL
+
+
+def full(f: Facts) -> bool:
+    return short(f.free_bytes)
+
+
+def moving(f: Facts) -> bool:
+    """Is leaving the disk a reason to hand over? Not again and again: a move is an outage too."""
+    return full(f) and f.tenure is not None and f.tenure.since >= SETTLED
+
+
+def roomy(f: Facts, name: str) -> bool:
+    peer = f.fresh(name, HEARD_WITHIN)
+    return peer is not None and peer.free_bytes is not None and peer.free_bytes >= ROOMY
+
+
+def refuges(f: Facts, candidates: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the candidates that have every byte, as far as a running primary knows, and room."""
+    if not moving(f):
+        return ()
+    caught_up = {s.name for s in f.replication.senders if s.caught_up}
+    return tuple(n for n in candidates if n in caught_up and roomy(f, n))
+
+
+def said(f: Facts, what: str) -> Announce:
+    return Announce("Warning", "DiskFull", f"the disk of {f.me} is full: {what}")

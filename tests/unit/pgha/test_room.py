@@ -1,0 +1,156 @@
+"""A full disk: the primary moves where that loses nothing and helps, and else stays and says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pgha import actions as a
+from pgha.facts import Claim, Facts, LeaseView, Peer, Run, RunView, Tenure
+from pgha.gather import GIVEN_UP, Gatherer
+from pgha.member import Member
+from pgha.postgres.directory import Directory
+from pgha.rules import decide, room
+from pgha.settings import Identity, Settings
+from tests.unit.pgha.test_rules_by_hand import (
+    ANOTHER,
+    END,
+    ME,
+    MINE,
+    OTHER,
+    READY,
+    RECORD,
+    only,
+    peer,
+    primary,
+)
+
+pytestmark = pytest.mark.unit
+
+ROOM = {"free_bytes": room.ROOMY}
+
+
+def crowded(*peers: Peer, since: float = room.SETTLED) -> Facts:
+    return replace(
+        primary(), free_bytes=room.FULL - 1, peers={p.name: p for p in peers},
+        tenure=Tenure(4, 8.0, since),
+    )
+
+
+def stops(f: Facts) -> bool:
+    return any(isinstance(x, a.StopServer) for x in decide(f).actions)
+
+
+def test_it_moves_to_a_standby_with_every_byte_and_room() -> None:
+    decision = decide(crowded(peer(OTHER, **ROOM)))
+    said, *rest = decision.actions
+    assert decision.rule == "hand-over-stop"
+    assert isinstance(said, a.Announce) and said.reason == "DiskFull" and OTHER in said.sentence
+    assert rest == [a.AskPeers(), a.StopServer("fast", checkpoint_first=True)]
+
+
+def test_without_one_it_stays_and_says_so() -> None:
+    decision = decide(crowded())
+    ask, said = decision.actions
+    assert decision.rule == "disk-full" and ask == a.AskPeers()
+    assert isinstance(said, a.Announce) and said.reason == "DiskFull"
+    only(replace(crowded(), pending=frozenset({"peers"})), "disk-full")
+
+
+@pytest.mark.parametrize("changes", [
+    {"free_bytes": room.ROOMY - 1}, {"free_bytes": None}, {"free_bytes": 1 << 40, "age": 11.0},
+])
+def test_no_room_or_an_old_word_is_no_refuge(changes: dict[str, object]) -> None:
+    assert not stops(crowded(peer(OTHER, **{**ROOM, **changes})))
+
+
+def test_a_standby_that_lacks_something_is_no_refuge() -> None:
+    f = crowded(peer(OTHER, **ROOM))
+    behind = tuple(
+        replace(s, caught_up=s.name != OTHER) for s in f.replication.senders
+    )
+    assert not stops(replace(f, replication=replace(f.replication, senders=behind)))
+    gone = tuple(s for s in f.replication.senders if s.name != OTHER)
+    assert not stops(replace(f, replication=replace(f.replication, senders=gone)))
+
+
+def test_it_does_not_move_again_and_again() -> None:
+    f = crowded(peer(OTHER, **ROOM), since=room.SETTLED - 1)
+    assert decide(f).rule == "disk-full"
+
+
+@pytest.mark.parametrize("free", [None, room.FULL])
+def test_a_disk_with_room_or_of_unknown_state_changes_nothing(free: int | None) -> None:
+    only(replace(crowded(peer(OTHER, **ROOM)), free_bytes=free), "primary")
+
+
+def test_a_holder_that_cannot_start_for_want_of_room_says_so() -> None:
+    f = replace(crowded(), run=RunView(Run.STOPPED, start_failures=2, retry_in=4.0))
+    f = replace(f, lease=replace(f.lease, record=replace(f.record, term=5)),
+                tenure=Tenure(5, 8.0, 5.0))
+    decision = decide(f)
+    (said,) = decision.actions
+    assert decision.rule == "holder-start" and decision.look_again_in == 4.0
+    assert isinstance(said, a.Announce) and said.reason == "DiskFull"
+    only(replace(f, free_bytes=room.FULL), "holder-start")
+
+
+class Ended:
+    """A server whose every start ends at once, on a disk with `free` bytes."""
+
+    def __init__(self, free: int, folder: Path, **settings: bool) -> None:
+        directory = Directory(folder / "pgdata", folder)
+        directory.free_bytes = lambda: free  # type: ignore[method-assign]
+        self.member = Member(directory, data=READY)
+        self.member.look = lambda: None  # type: ignore[method-assign]
+        unused: Any = None
+        self.record = RECORD
+        keeper: Any = SimpleNamespace(
+            view=lambda dead, own: LeaseView(Claim.HELD, MINE, 1.0, self.record)
+        )
+        server: Any = SimpleNamespace(exit=lambda: 1, kill=lambda timeout: True)
+        self.gatherer = Gatherer(
+            settings=Settings("c", "ns", "app", "15", **settings),  # type: ignore[arg-type]
+            identity=Identity(ME, "u0", "s0"), member=self.member, server=server, sql=unused,
+            keeper=keeper, ballot=unused, book=unused, poll=unused, jobs=unused, pulse=unused,
+            guard=unused, errands=unused, pods=dict, replicas=lambda: 3,
+            foreign_owner=lambda: False, leaving=lambda: False, own_dead=True,
+            log=lambda *_, **__: None,
+        )
+
+    def fails(self, times: int) -> int:
+        for _ in range(times):
+            self.gatherer._was = Run.STARTING
+            self.gatherer._ended()
+        return self.member.start_failures
+
+
+def test_the_last_primary_is_not_given_up_for_want_of_room(tmp_path: Path) -> None:
+    """In Asynchronous mode: nobody else is known to have what it acknowledged."""
+    assert Ended(0, tmp_path).fails(5) == GIVEN_UP - 1
+    assert Ended(room.FULL, tmp_path).fails(5) == 5, "not for want of room"
+    assert Ended(0, tmp_path, synchronous=True).fails(5) == 5, "a quorum knows"
+    standby = Ended(0, tmp_path)
+    standby.record = replace(RECORD, primary=OTHER, primary_directory="d1")
+    assert standby.fails(5) == 5
+    other = Ended(0, tmp_path)
+    other.record = replace(RECORD, primary_directory="another")
+    assert other.fails(5) == 5
+
+
+def test_the_lease_goes_to_one_with_room_that_shows_the_end() -> None:
+    f = replace(
+        crowded(peer(OTHER, free_bytes=0), peer(ANOTHER, **ROOM)),
+        run=RunView(Run.STOPPED, stopped_for=0.1), data=replace(READY, end=END, clean=True),
+    )
+    only(f, "hand-over-release", a.ReleaseLease(ANOTHER, END))
+    late = replace(f, peers={OTHER: f.peers[OTHER]})
+    only(late, "hand-over-release", a.AskPeers())
+    over = replace(late, run=RunView(Run.STOPPED, stopped_for=9.0))
+    only(over, "crash-hand-over", a.ReleaseLease(OTHER, END))
+    nobody = decide(replace(over, peers={}))
+    assert nobody.rule == "crash-restart", "it stays where every byte is"
