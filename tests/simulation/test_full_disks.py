@@ -8,7 +8,7 @@ from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
 
-SEEDS = 25
+SEEDS = 12
 KINDS = ("full", "full", "full", "postgres", "container", "switchover", "mend")
 
 
@@ -27,4 +27,4 @@ def test_the_primary_moves_and_nothing_is_lost() -> None:
         moved += sum("is full" in line and "takes over" in line for line in schedule.world.log)
         for member in schedule.members.values():
             fired |= member.fired
-    assert moved > 0 and "disk-full" in fired
+    assert moved > 0 and {"disk-full", "no-room"} <= fired

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "slots": "the simulated slots are never lost",
     "switchover-refused": "tests/e2e/test_day_two.py",
     "disk-full": "tests/simulation/test_full_disks.py: the other schedules' disks are endless",
+    "no-room": "as disk-full",
     "waiver-refused": "tests/unit/pgha/test_waiver.py: nobody waives a quorum by chance",
     "copying": "the simulated copies have a source until they end",
 }

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pgha.actions import Acquire, Announce, AskPeers, Detach
 from pgha.facts import Branch, Claim, Data, Facts, Peer, Run
 from pgha.lsn import LSN, Position
-from pgha.rules import waiver
+from pgha.rules import room, waiver
 from pgha.rules.promotion import intended, proven
 from pgha.rules.rule import Do, Rule
 from pgha.settings import ordinal
@@ -43,6 +43,8 @@ def ineligible(f: Facts) -> str | None:
         return "a promise to the holder still runs"
     if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None:
         return "its history left the recorded one"
+    if room.none(f) and not room.last(f):
+        return "its disk has no room for a WAL segment"
     if f.run.run is Run.STOPPED and f.run.retry_in > 0:
         return "PostgreSQL did not start"
     return None

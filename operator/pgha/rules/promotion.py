@@ -272,6 +272,10 @@ def _refused_branch(f: Facts) -> Do | None:
     return None
 
 
+def _no_room(f: Facts) -> Do | None:
+    return room.wait(f) if _before(f) else None
+
+
 def _intent_spent(f: Facts) -> Do | None:
     """PostgreSQL was promoted and died before that was on the record: a number is used once."""
     p = f.record.promotion
@@ -385,6 +389,7 @@ RULES = (
          _open_intent),
     Rule("quorum-missing", "Too few voters are heard to know every acknowledged commit.",
          _quorum_missing),
+    Rule("no-room", "The disk of the holder has no room for a promotion.", _no_room),
     Rule(
         "intent-spent",
         "This promotion happened and was lost before its completion: a new term begins.",

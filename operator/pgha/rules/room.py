@@ -7,10 +7,12 @@ at the next WAL segment. Nothing is lost by either: both prove the end of WAL fi
 
 from __future__ import annotations
 
-from pgha.actions import Announce
+from pgha.actions import Announce, ReleaseLease
 from pgha.facts import Facts
+from pgha.rules.rule import Do
 
-FULL = 32 * 1024 * 1024  # bytes that are free: two more WAL segments
+SEGMENT = 16 * 1024 * 1024  # bytes of WAL; a promotion begins with a new one
+FULL = 2 * SEGMENT  # bytes that are free
 ROOMY = 4 * FULL  # bytes that make it worth to move; far from FULL, so that nobody moves back
 SETTLED = 60.0  # seconds between two such moves
 HEARD_WITHIN = 10.0  # seconds; a disk does not fill up by ROOMY meanwhile
@@ -22,6 +24,26 @@ def short(free_bytes: int | None) -> bool:
 
 def full(f: Facts) -> bool:
     return short(f.free_bytes)
+
+
+def none(f: Facts) -> bool:
+    """PostgreSQL runs as a standby with hardly a byte free, but it cannot be promoted."""
+    return f.free_bytes is not None and f.free_bytes < SEGMENT
+
+
+def last(f: Facts) -> bool:
+    """Is this the directory of the last primary? Then nobody may have all that is in it."""
+    return f.record.primary == f.me and f.record.primary_directory == f.data.directory_id
+
+
+def wait(f: Facts) -> Do | None:
+    """The holder's, before it is promoted."""
+    if not none(f):
+        return None
+    notice = said(f, "there is no room for a WAL segment, so it is not promoted")
+    if not last(f):
+        return Do([notice, ReleaseLease()], notice.sentence)
+    return Do([notice], notice.sentence, look_again_in=2.0)
 
 
 def moving(f: Facts) -> bool:

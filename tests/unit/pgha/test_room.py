@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgha import actions as a
-from pgha.facts import Claim, Facts, LeaseView, Peer, Run, RunView, Tenure
+from pgha.facts import Claim, Facts, LeaseView, Peer, Replication, Run, RunView, Tenure
 from pgha.gather import GIVEN_UP, Gatherer
 from pgha.member import Member
 from pgha.postgres.directory import Directory
@@ -97,6 +97,34 @@ def test_a_holder_that_cannot_start_for_want_of_room_says_so() -> None:
     assert decision.rule == "holder-start" and decision.look_again_in == 4.0
     assert isinstance(said, a.Announce) and said.reason == "DiskFull"
     only(replace(f, free_bytes=room.FULL), "holder-start")
+
+
+def test_who_has_no_room_for_a_segment_is_not_promoted() -> None:
+    """The last primary keeps the lease, and with it what nobody else may have; another gives it
+    back, and does not take it."""
+    record = replace(RECORD, term=5)
+    f = replace(
+        crowded(), free_bytes=room.SEGMENT - 1, run=RunView(Run.STANDBY),
+        data=replace(READY, end=END), tenure=Tenure(5, 8.0, 50.0), replication=Replication(),
+        lease=LeaseView(Claim.HELD, MINE, 1.0, record),
+    )
+    decision = decide(f)
+    (said,) = decision.actions
+    assert decision.rule == "no-room" and decision.look_again_in is not None
+    assert isinstance(said, a.Announce) and said.reason == "DiskFull"
+    assert decide(replace(f, free_bytes=room.SEGMENT)).rule == "intent"
+
+    for changes in ({"primary": OTHER, "primary_directory": "d1"}, {"primary_directory": "d9"}):
+        record = replace(RECORD, term=5, end=END, **changes)  # type: ignore[arg-type]
+        other = replace(f, lease=replace(f.lease, record=record))
+        assert decide(other).actions[1:] == (a.ReleaseLease(),)
+        free = replace(other, tenure=None, curious_for=60.0,
+                       lease=LeaseView(Claim.EXPIRED, None, 30.0, record))
+        assert "no room" in decide(free).detail
+        assert isinstance(decide(replace(free, free_bytes=room.SEGMENT)).actions[0], a.Acquire)
+    mine = replace(f, tenure=None, curious_for=60.0,
+                   lease=LeaseView(Claim.EXPIRED, None, 30.0, RECORD))
+    assert isinstance(decide(mine).actions[0], a.Acquire)
 
 
 class Ended:
