@@ -43,7 +43,8 @@ def _hand_over_starts(f: Facts) -> Do | None:
         if not refuges:
             return None
         said = room.said(f, f"{', '.join(refuges)} has every byte and more room and takes over")
-        return Do([said, AskPeers(), StopServer("fast", checkpoint_first=True)], said.sentence)
+        stop = StopServer("fast", checkpoint_first=room.checkpoints(f))
+        return Do([said, AskPeers(), stop], said.sentence)
     # Without anybody to hand over to, stopping cleanly still is right when the pod ends.
     return Do(
         [AskPeers(), StopServer("fast", checkpoint_first=True)],

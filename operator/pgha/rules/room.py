@@ -13,6 +13,7 @@ from pgha.rules.rule import Do
 
 SEGMENT = 16 * 1024 * 1024  # bytes of WAL; a promotion begins with a new one
 FULL = 2 * SEGMENT  # bytes that are free
+PIECE = 1024 * 1024  # bytes; with less a checkpoint may end PostgreSQL, and does with none
 ROOMY = 4 * FULL  # bytes that make it worth to move; far from FULL, so that nobody moves back
 SETTLED = 60.0  # seconds between two such moves
 HEARD_WITHIN = 10.0  # seconds; a disk does not fill up by ROOMY meanwhile
@@ -54,6 +55,12 @@ def moving(f: Facts) -> bool:
 def roomy(f: Facts, name: str) -> bool:
     peer = f.fresh(name, HEARD_WITHIN)
     return peer is not None and peer.free_bytes is not None and peer.free_bytes >= ROOMY
+
+
+def checkpoints(f: Facts) -> bool:
+    """May a checkpoint come first? Where it is PANIC it is better under no load: at the fast stop,
+    which ends the sessions before, so that the standby has every byte."""
+    return f.free_bytes is None or f.free_bytes >= PIECE
 
 
 def refuges(f: Facts, candidates: tuple[str, ...]) -> tuple[str, ...]:

@@ -51,6 +51,8 @@ def test_it_moves_to_a_standby_with_every_byte_and_room() -> None:
     assert decision.rule == "hand-over-stop"
     assert isinstance(said, a.Announce) and said.reason == "DiskFull" and OTHER in said.sentence
     assert rest == [a.AskPeers(), a.StopServer("fast", checkpoint_first=True)]
+    none = decide(replace(crowded(peer(OTHER, **ROOM)), free_bytes=0))
+    assert none.actions[-1] == a.StopServer("fast"), "a checkpoint would be PANIC, under load"
 
 
 def test_without_one_it_stays_and_says_so() -> None:
