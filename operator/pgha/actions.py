@@ -63,6 +63,14 @@ class AskVotes:
 
 
 @dataclass(frozen=True)
+class AskEarlyVotes:
+    """Receive nothing while the Lease stands at `version`, and ask the other voters for the same."""
+
+    term: int
+    version: str
+
+
+@dataclass(frozen=True)
 class AskPeers:
     """Ask every declared member for its state, in the background."""
 
@@ -133,6 +141,6 @@ class End:
 
 Action = (
     StopServer | StartStandby | Attach | Detach | Acquire | WriteRecord | ReleaseLease | AskVotes
-    | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint | StartJob | CancelJob
+    | AskEarlyVotes | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint | StartJob | CancelJob
     | MarkDirty | KeepSlots | Announce | End
 )

@@ -4,6 +4,10 @@ A vote is bound to the term on the Lease: the term is written, the receiver is d
 gone, then the position is read, and nothing attaches to a lower term again (amendment 2).
 A promise means neither race nor vote nor detach for its time (amendment 13). Both are refused
 while this container holds the lease.
+
+An early vote says: while the Lease stands at this version, I receive nothing. It ends when a newer
+one is seen: from then on nobody can take the lease that was voted about
+(docs/decisions/quorum-failover.md).
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import Any, Protocol
 from pgha.clock import boottime
 from pgha.lsn import Position
 from pgha.peers.messages import (
+    EarlyVoteRequest,
     PromiseAnswer,
     PromiseRequest,
     VoteAnswer,
@@ -43,6 +48,8 @@ class Standby(Protocol):
     def acting(self) -> threading.Lock: ...
     def holds(self) -> bool: ...
     def lease(self) -> tuple[str | None, int]: ...
+    def version(self) -> str: ...
+    def objection(self) -> str | None: ...
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]: ...
     def describe(self) -> Mapping[str, Any]: ...
 
@@ -67,6 +74,9 @@ class Ballot:
         note = notes.read_note("vote") or {}
         self.voted_term = int(note.get("term", 0))
         self._voted_for = str(note.get("candidate", ""))
+        self._duration = lease_duration
+        self._still_at = str((notes.read_note("early") or {}).get("version", ""))
+        self._still_until = self._clock() + lease_duration
         self._until = float("-inf")
         self.promised_to = ""  # an incarnation; only its own release ends a promise early
         promise = notes.read_note("promise")
@@ -90,6 +100,57 @@ class Ballot:
         """Seconds that a promise still runs; 0 when none does."""
         return max(0.0, self._until - self._clock())
 
+    def still(self, version: str) -> bool:
+        """Does an early vote stand, with the Lease seen at `version`? Then nothing is received.
+
+        It ends with a newer Lease, and after a lease duration where none is ever seen; after a
+        restart of the agent that time is counted anew.
+        """
+        return (
+            self._still_at != ""
+            and self._clock() < self._still_until
+            and not _newer(version, self._still_at)
+        )
+
+    def early_vote(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Handler of POST /early-vote: this member must suspect the primary as well."""
+        request = parse(EarlyVoteRequest, body)
+        deadline = time.monotonic() + VOTE_WITHIN
+        if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
+            return self._refuse(request, "it is busy")
+        try:
+            why: str | None = None
+            if request.version != self._member.version():
+                why = "it sees another version of the Lease"
+            why = why or self._member.objection()
+            if why is not None:
+                return self._refuse(request, why)
+            position, why = self.stand_still(request.term, request.version, deadline)
+            return self._refuse(request, why) if position is None else (
+                self._grant(request, position)
+            )
+        finally:
+            self._member.acting.release()
+            self._wake()
+
+    def stand_still(
+        self, term: int, version: str, deadline: float
+    ) -> tuple[Position | None, str]:
+        """Give the early vote; the position, or why not. Caller holds `acting`.
+
+        `deadline`: by time.monotonic.
+        """
+        if self._member.holds():
+            return None, "it holds the lease itself"
+        if self.promised > 0:
+            return None, f"a promise to the holder runs for {self.promised:.1f} s more"
+        if self.voted_term > term:
+            return None, f"it has voted in term {self.voted_term}"
+        if self._still_at != version:
+            self._notes.write_note("early", {"version": version})
+        self._still_at, self._still_until = version, self._clock() + self._duration
+        return self._member.detach_and_read(term, max(0.1, deadline - time.monotonic()))
+
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /vote."""
         request = parse(VoteRequest, body)
@@ -109,9 +170,7 @@ class Ballot:
             )
             if position is None:
                 return self._refuse(request, why)
-            mine = {**self._member.describe(), "timeline": position.timeline,
-                    "lsn": int(position.lsn)}
-            return to_json(VoteAnswer(granted=True, term=request.term, **mine))
+            return self._grant(request, position)
         finally:
             self._member.acting.release()
             self._wake()
@@ -130,7 +189,14 @@ class Ballot:
             return f"the lease of term {term} is {holder}'s"
         return None
 
-    def _refuse(self, request: VoteRequest, why: str) -> dict[str, Any]:
+    def _grant(
+        self, request: VoteRequest | EarlyVoteRequest, position: Position
+    ) -> dict[str, Any]:
+        mine = {**self._member.describe(), "timeline": position.timeline,
+                "lsn": int(position.lsn)}
+        return to_json(VoteAnswer(granted=True, term=request.term, **mine))
+
+    def _refuse(self, request: VoteRequest | EarlyVoteRequest, why: str) -> dict[str, Any]:
         return to_json(
             VoteAnswer(granted=False, term=request.term, why=why, **self._member.describe())
         )
@@ -155,6 +221,8 @@ class Ballot:
                 return answer(f"the lease it knows is {pod_of(holder) or 'nobody'}'s")
             if self.voted_term > term:
                 return answer(f"it has voted in term {self.voted_term}")
+            if self.still(self._member.version()):
+                return answer("it receives nothing, by its early vote")
             now = self._clock()
             until = max(self._until, now + request.seconds)  # never shorter than one given before
             self._notes.write_note(
@@ -166,3 +234,10 @@ class Ballot:
             return answer("")
         finally:
             self._member.acting.release()
+
+
+def _newer(version: str, than: str) -> bool:
+    """Versions are UID/resourceVersion, and the latter one sequence for all objects of an API
+    server, so that a Lease that was made again is newer too. Not known is not newer."""
+    seen, known = (v.rpartition("/")[2] for v in (version, than))
+    return seen.isdecimal() and known.isdecimal() and int(seen) > int(known)

@@ -24,6 +24,7 @@ class Claim(enum.Enum):
     EXPIRED = "expired"  # unchanged for the larger of the recorded and the own duration
     DEAD = "dead"  # that very incarnation is certified dead
     OWN_DEAD = "own dead"  # this pod's own: of an earlier start proven gone, or of a tenure over
+    SUSPECT = "suspect"  # held, by a primary that can acknowledge nothing any more
     VACANT = "vacant"  # nobody's, without a release mark, for less than a full duration
     UNKNOWN = "unknown"  # not seen yet, or unreadable
 
@@ -108,6 +109,7 @@ class RunView:
     start_failures: int = 0
     fruitless: int = 0  # attachments in this term that received nothing
     retry_in: float = 0.0
+    silent: float | None = None  # seconds since it heard this term's primary; None: it never did
     timeline: int = 0
     promoting: int = 0  # the number it was told to promote to, since it was started
     rewindable_term: int = 0
@@ -135,6 +137,7 @@ class Peer:
     hot: bool = False
     leaving: bool = False
     free_bytes: int | None = None
+    silent: float | None = None  # as RunView.silent, when it was asked
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class Votes:
     pending: bool = False
     last_asked: float = 1e9
     answers: Mapping[str, Vote] = field(default_factory=dict)
+    version: str = ""  # of the Lease that early votes are about
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,8 @@ class Facts:
     votes: Votes = field(default_factory=Votes)
     voted_term: int = 0
     promised: float = 0.0  # seconds that a promise to the holder still runs
+    early: Votes = field(default_factory=Votes)  # early votes, given before the lease is free
+    still: bool = False  # this member's own early vote stands: it may receive from nobody
     replication: Replication = field(default_factory=Replication)
     barrier: Barrier = field(default_factory=Barrier)
     job: Job = field(default_factory=Job)

@@ -24,7 +24,7 @@ Pure: `plan` gives the next single step. `check` is the invariant, run by tests 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pgha.record import Record
@@ -97,6 +97,18 @@ def desired_names(
     quorum = min(max(wanted, record.write_quorum), len(s))
     quorum = max(quorum, record.write_quorum)
     return names_of(quorum, s) if quorum else ""
+
+
+def silenced(record: Record, holder: str | None, still: Iterable[tuple[str, str | None]]) -> bool:
+    """Can `holder` acknowledge nothing any more, while these directories receive nothing?
+
+    With R of the |V| - 1 voters beside it, |V| - 1 - R are left, and that is less than W
+    (docs/decisions/quorum-failover.md).
+    """
+    if record.degraded or record.write_quorum < 1:
+        return False
+    counted = {name for name, directory in still if record.votes(name, directory)} - {holder}
+    return len(counted) >= record.read_quorum
 
 
 def plan(record: Record, seen: Standing) -> Step | None:

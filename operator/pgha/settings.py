@@ -64,6 +64,7 @@ class Settings:
     synchronous: bool = False
     strict: bool = False
     min_sync_replicas: int = 1
+    quorum_failover: bool = False
     times: Times = field(default_factory=Times)
     maximum_lag: int = 16 * 1024 * 1024
     username: str = "postgres"
@@ -95,6 +96,7 @@ class Settings:
                 synchronous=given.get("streamingMode", "Asynchronous") == "Synchronous",
                 strict=bool(given.get("strict", False)),
                 min_sync_replicas=int(given.get("minSyncReplicas", 1)),
+                quorum_failover=bool(given.get("quorumFailover", False)),
                 times=Times(
                     float(times.get("leaseDurationSeconds", 15)),
                     float(times.get("renewDeadlineSeconds", 10)),

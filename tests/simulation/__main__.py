@@ -14,10 +14,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--wide", action="store_true", help="more kinds of faults")
+    parser.add_argument("--early", action="store_true", help="with quorumFailover")
     args = parser.parse_args()
     began, broken, fired = time.monotonic(), [], set()
     for seed in range(args.first, args.first + args.seeds):
-        schedule = Schedule(seed, wide=args.wide)
+        schedule = Schedule(seed, wide=args.wide, early=args.early)
         try:
             schedule.run()
         except Broken as e:

@@ -38,6 +38,7 @@ class World:
     lag: dict[str, float] = field(default_factory=dict)  # seconds that a member's watch is late
     late: list[tuple[float, RawLease]] = field(default_factory=list)  # writes still on their way
     versions_seen: list[tuple[float, RawLease | None]] = field(default_factory=list)
+    early: set[int] = field(default_factory=set)  # terms in which a held lease was taken
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +33,7 @@ from pgha.facts import (
 from pgha.keeper import Keeper
 from pgha.lsn import LSN, Position, branch
 from pgha.peers.messages import (
+    EarlyVoteRequest,
     PromiseAnswer,
     PromiseRequest,
     VoteAnswer,
@@ -41,7 +43,7 @@ from pgha.peers.messages import (
 )
 from pgha.quorum import quorum_of
 from pgha.record import Record
-from pgha.rules import decide
+from pgha.rules import decide, suspect
 from pgha.rules.table import Decision
 from pgha.settings import Identity, Settings
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
@@ -71,6 +73,9 @@ class Member:
     end: Any = None
     seen: dict[str, tuple[float, Peer]] = field(default_factory=dict)
     votes: Votes = field(default_factory=Votes)
+    early: Votes = field(default_factory=Votes)
+    heard: tuple[int, float] = (0, 0.0)  # in which term, and when, the primary was heard last
+    listened_at: float = 0.0
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)  # on the volume
     acting: threading.Lock = field(default_factory=threading.Lock)
     job: tuple[str, str | None, float] | None = None
@@ -120,6 +125,7 @@ class Member:
         self.server.stop()
         self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
         self.remembered = 0, 0
+        self.early, self.heard, self.listened_at = Votes(), (0, 0.0), w.now
         self.begun = None
         self.job, self.checkpointed, self.slots, self.rewindable = None, 0, 0, 0
         self.curious, self.barrier_of, self.missing_since = (0.0, -10.0), None, None
@@ -224,9 +230,26 @@ class Member:
             record.timeline,
         ))
 
+    def listen(self) -> None:
+        """Note that the primary was heard; an ear that slept knows nothing of that time."""
+        s, now = self.server, self.world.now
+        if self._receiving():
+            self.heard = s.attached_term, now
+        elif now - self.listened_at > 2.0:
+            self.heard = self.heard[0], now
+        self.listened_at = now
+
+    def silent(self) -> float | None:
+        term, at = self.heard
+        return self.world.now - at if term and term == self.record().term else None
+
     def facts(self) -> Facts:
         w, d, s = self.world, self.directory, self.server
+        self.listen()
         view = self.keeper.view(self._dead, self.same_pod)
+        still = self.ballot.still(view.version)
+        early = replace(self.early, last_asked=w.now - self.early.last_asked)
+        view = suspect.claim(view, self.settings, (self.name, d.id or None), still, early)
         state = (
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY
         )
@@ -246,6 +269,7 @@ class Member:
             self._receiving(), w.now - self.stopped_at, timeline=d.timeline if s.run == "primary"
             else 0, promoting=s.promoting, rewindable_term=self.rewindable,
             asked_checkpoint_term=self.checkpointed, asked_slots_term=self.slots,
+            silent=self.silent(),
         )
         curious = w.now - self.curious[0] if w.now - self.curious[1] <= 3.0 else 0.0
         return Facts(
@@ -258,7 +282,7 @@ class Member:
                 last_asked=w.now - self.votes.last_asked,
             ),
             voted_term=self.ballot.voted_term,
-            promised=self._promised(view),
+            promised=self._promised(view), early=early, still=still,
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
             request=self.request, waiver=self.waiver, curious_for=curious,
@@ -286,6 +310,16 @@ class Member:
     def standbys(self) -> list[Member]:
         return [m for m in self.peers.values() if m is not self and m.alive
                 and m.server.attached == self.name and m._receiving()]
+
+    def could_acknowledge(self) -> bool:
+        """Do enough standbys follow this server, if all that are cut off came back?"""
+        s = self.server
+        names = (s.sync_names, s.active_names)
+        following = [
+            m for m in self.peers.values() if m is not self and m.server.attached == self.name
+            and any(f'"{m.name}"' in n for n in names)
+        ]
+        return len(following) >= s.quorum
 
     def _look_at_standbys(self) -> None:
         if self.server.run != "primary":
@@ -339,7 +373,7 @@ class Member:
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
             RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
             view.record.term, self.rewindable, self._receiving(),
-            self.noted, self.settings.hot, self.leaving, self.free_bytes(),
+            self.noted, self.settings.hot, self.leaving, self.free_bytes(), self.silent(),
         )
 
     def vote(self, term: int, candidate: str) -> Vote:
@@ -356,6 +390,15 @@ class Member:
             self.branch(self.directory, self.record()), True,
         )
 
+    def early_vote(self, term: int, version: str, candidate: str) -> Vote:
+        if self.begun is not None:
+            return Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
+        request = EarlyVoteRequest(term, version, candidate)
+        answer = parse(VoteAnswer, self.ballot.early_vote(to_json(request)))
+        return Vote(
+            self.name, answer.directory_id, answer.granted, None, Branch.UNKNOWN, True, answer.why
+        )
+
     def promise(self, holder: str, seconds: float) -> bool:
         if self.begun is not None:
             return False
@@ -370,6 +413,12 @@ class Member:
     def lease(self) -> tuple[str | None, int]:
         view = self.keeper.view(self._dead, True)
         return view.holder, view.record.term
+
+    def version(self) -> str:
+        return self.keeper.view(self._dead, True).version
+
+    def objection(self) -> str | None:
+        return suspect.objection(self.facts())
 
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
         d = self.directory
@@ -433,9 +482,11 @@ class Member:
             case a.Acquire(record=record):
                 if facts.promised > 0 and facts.tenure is None:
                     return False
+                if facts.lease.claim is Claim.SUSPECT:
+                    w.early.add(record.term)
                 if self.keeper.acquire(record, facts.lease.version) is None:
                     self._remember(self.keeper.record)
-                    self.votes = Votes()
+                    self.votes = self.early = Votes()
                     self.next_renewal = w.now + self.settings.times.renew_every
             case a.WriteRecord(record=record):
                 if self.keeper.write(record) is not None:
@@ -450,6 +501,8 @@ class Member:
                 self.keeper.release(record, successor)
             case a.AskVotes(term=term):
                 self._ask_votes(term, facts)
+            case a.AskEarlyVotes(term=term, version=version):
+                self._ask_early_votes(term, version, facts)
             case a.AskPeers():
                 last = self.curious[1]
                 self.curious = (w.now if w.now - last > 3.0 else self.curious[0], w.now)
@@ -510,6 +563,18 @@ class Member:
                 if vote.granted:
                     answers[n] = vote
         self.votes = Votes(term, first, False, w.now, answers)
+
+    def _ask_early_votes(self, term: int, version: str, facts: Facts) -> None:
+        w = self.world
+        answers = dict(self.early.answers) if self.early.version == version else {}
+        if self.ballot.stand_still(term, version, time.monotonic() + 1.0)[0] is None:
+            return
+        for n in sorted(facts.record.voter_names - {self.name}):
+            if n not in answers and n in self.peers and self.reachable(self.peers[n]):
+                vote = self.peers[n].early_vote(term, version, self.name)
+                if vote.granted:
+                    answers[n] = vote
+        self.early = Votes(term, 0.0, False, w.now, answers, version)
 
     def _promotion(self) -> None:
         """It ends whatever has become of the lease."""

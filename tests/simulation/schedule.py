@@ -9,7 +9,7 @@ from pgha import quorum
 from pgha.facts import Request
 from pgha.quorum import quorum_of
 from pgha.record import Record
-from pgha.settings import Settings
+from pgha.settings import Settings, pod_of
 from tests.simulation.cluster import World
 from tests.simulation.member import Member
 
@@ -28,12 +28,14 @@ class Schedule:
 
     `fenced` False: whoever was primary goes on being one; only the quorum is left to protect.
     `wide`: more kinds of faults, and decisions that are performed late.
+    `early`: with quorumFailover, so Synchronous, and with every link of the primary cut at times.
     `kinds`: only these faults, where a test looks for one thing.
     """
 
     seed: int
     fenced: bool = True
     wide: bool = False
+    early: bool = False
     kinds: tuple[str, ...] = ()
     wiped: bool = False
     faults_for: float = 60.0
@@ -44,6 +46,7 @@ class Schedule:
     _next: int = 0
     _promoted: dict[int, str] = field(default_factory=dict)
     _timeline: int = 0
+    _acknowledged_on: int = 0
     _was_primary: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -51,12 +54,15 @@ class Schedule:
         self.rng = rng
         self.world = World(self.seed, wide=self.wide)
         size = rng.choice((1, 2, 3, 3, 3, 3, 5))
-        synchronous = rng.random() < 0.6
-        self.gentle = rng.random() < 0.4 and not self.kinds
+        if self.early:
+            size = max(size, 2)
+        synchronous = rng.random() < 0.6 or self.early
+        self.gentle = rng.random() < 0.4 and not self.kinds and not self.early
         self.settings = Settings(
             "c", "ns", "app", "15", hot=rng.random() < 0.5, synchronous=synchronous,
             strict=synchronous and size > 1 and rng.random() < 0.3,
             min_sync_replicas=rng.choice((1, 1, 2)) if size > 3 else 1,
+            quorum_failover=self.early,
         )
         declared = tuple(f"c-{n}" for n in range(size))
         for name in declared:
@@ -166,11 +172,22 @@ class Schedule:
             for position, transaction in s.unacknowledged:
                 enough = sum(len(x.directory.wal) >= position for x in standbys) >= needed
                 if enough:
-                    self.acknowledged.add(transaction)
+                    self._acknowledge(m, transaction)
                 else:
                     waiting.append((position, transaction))
             s.unacknowledged = waiting
             s.active_names = s.sync_names
+
+    def _acknowledge(self, m: Member, transaction: int) -> None:
+        """I1, I3: two servers never acknowledge at the same time."""
+        timeline = m.directory.timeline
+        if self.fenced and timeline < self._acknowledged_on:
+            raise AssertionError(
+                f"I1: {m.name} acknowledged on timeline {timeline} after another had on "
+                f"{self._acknowledged_on}"
+            )
+        self._acknowledged_on = max(self._acknowledged_on, timeline)
+        self.acknowledged.add(transaction)
 
     # -- faults ---------------------------------------------------------------------------------
 
@@ -185,6 +202,8 @@ class Schedule:
                  "mend"]
         if w.wide:
             rough = [*rough, "api-cut", "block", "lag", "scale", "wipe"]
+        if self.early:
+            rough = [*rough, "cut", "members-cut", "members-cut"]
         kind = rng.choice(self.kinds or (gentle if self.gentle else gentle + rough + rough))
         if self.gentle and any(not x.alive or x.leaving for x in self.members.values()):
             return
@@ -216,6 +235,8 @@ class Schedule:
             w.api_cut.add(m.name)
         elif kind == "block":
             w.blocked.add(frozenset((m.name, rng.choice(list(self.members)))))
+        elif kind == "members-cut":
+            w.blocked |= {frozenset((m.name, n)) for n in self.members if n != m.name}
         elif kind == "scale":
             self._scale(rng.randint(1, len(self.members)))
         elif kind == "wipe":
@@ -275,7 +296,9 @@ class Schedule:
     def _check(self) -> None:
         writable = [m for m in self.members.values()
                     if m.alive and m.paused != "all" and m.server.run == "primary"]
-        if len(writable) > 1 and self.fenced:
+        if self.early:
+            self._check_former(writable)
+        elif len(writable) > 1 and self.fenced:
             raise AssertionError(f"I1: {[m.name for m in writable]} accept writes")
         for m in writable:
             key = (m.name, m.directory.timeline)
@@ -315,6 +338,22 @@ class Schedule:
             if holder is not None and holder.server.run == "primary" and holder.alive:
                 quorum.check(record, holder.server.quorum)
                 self._check_counted(record, holder)
+
+    def _check_former(self, writable: list[Member]) -> None:
+        """I1 and I3 as they read with quorumFailover: once a lease was taken early, or another
+        server is promoted, no former primary can acknowledge, whichever links come back."""
+        record = self._record()
+        newest = max((m.directory.timeline for m in writable), default=0)
+        for m in writable:
+            deposed = record.term in self.world.early and m.name != self._holder()
+            if (deposed or m.directory.timeline < newest) and m.could_acknowledge():
+                raise AssertionError(
+                    f"I1/I3: {m.name} could acknowledge on timeline {m.directory.timeline} in "
+                    f"term {record.term} of {self._holder()}"
+                )
+
+    def _holder(self) -> str | None:
+        return pod_of(self.world.lease.holder) if self.world.lease else None
 
     def _check_counted(self, record: Record, holder: Member) -> None:
         """Law, point 7: whoever the server may count is among those that a promotion hears of."""

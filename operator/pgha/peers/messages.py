@@ -42,6 +42,8 @@ class MemberStatus:
     rewindable_term: int = 0
     receiving: bool = False
     leaving: bool = False
+    silent: float | None = None
+    """Seconds since this standby heard this term's primary; None: it has not in this term."""
     record: str | None = None
     """The last record seen on the Lease, kept on disk (amendment 10)."""
 
@@ -53,6 +55,16 @@ class VoteRequest:
     term: int
     candidate: str
     incarnation: str
+
+
+@dataclass(frozen=True)
+class EarlyVoteRequest:
+    """Asks a voter to receive nothing while the Lease stands at `version`, its holder's term being
+    `term`, and to tell its position. Answered by a VoteAnswer of that term."""
+
+    term: int
+    version: str
+    candidate: str
 
 
 @dataclass(frozen=True)

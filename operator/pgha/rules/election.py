@@ -17,7 +17,7 @@ LISTEN = 1.0  # seconds that peers get to answer before a member takes itself fo
 GRACE = 3.0  # seconds that a named successor has for itself
 PREFERENCE = 5.0  # seconds that a better member which does not take the lease is waited for
 
-FREE = (Claim.RELEASED, Claim.EXPIRED, Claim.DEAD, Claim.OWN_DEAD)
+FREE = (Claim.RELEASED, Claim.EXPIRED, Claim.DEAD, Claim.OWN_DEAD, Claim.SUSPECT)
 
 
 def ineligible(f: Facts) -> str | None:
@@ -102,7 +102,8 @@ def _successor(f: Facts) -> Do | None:
     return Do([_claim(f)])
 
 
-def _better(f: Facts) -> list[Peer]:
+def better(f: Facts) -> list[Peer]:
+    """Who should rather take the lease: more WAL, the last primary, the lower ordinal."""
     mine = _rank(f.me, _position(f), f.record.primary)
     return [
         p for p in f.peers.values()
@@ -128,9 +129,9 @@ def _stand(f: Facts) -> Do | None:
         return _refuse(f, lag, 1.0)
     if not waived and (why := _returning(f)):
         return Do([AskPeers()], why, look_again_in=0.3)
-    better = _better(f)
-    if better and f.curious_for < PREFERENCE:
-        return Do([AskPeers()], f"{better[0].name} has more", look_again_in=0.2)
+    rivals = better(f)
+    if rivals and f.curious_for < PREFERENCE:
+        return Do([AskPeers()], f"{rivals[0].name} has more", look_again_in=0.2)
     return Do([_claim(f)])
 
 

@@ -98,7 +98,7 @@ def _attach(f: Facts) -> Do | None:
     if f.holds or f.run.run not in FOLLOWING or not f.holder_is_primary:
         return None
     holder = f.lease.holder_pod
-    if holder is None or holder == f.me or f.record.term < f.voted_term:
+    if holder is None or holder == f.me or f.record.term < f.voted_term or f.still:
         return None
     if f.run.attached_to == holder and f.run.attached_term == f.record.term:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgha.actions import Action
 from pgha.facts import Facts
-from pgha.rules import birth, election, leaving, primary, promotion, rejoin, safety
+from pgha.rules import birth, election, leaving, primary, promotion, rejoin, safety, suspect
 from pgha.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -16,6 +16,7 @@ RULES: tuple[Rule, ...] = (
     *birth.RULES,
     *promotion.RULES,
     *primary.RULES,
+    *suspect.RULES,
     *rejoin.RULES,
     *election.RULES,
 )
