@@ -69,6 +69,7 @@ class LeaseView:
     record: Record = field(default_factory=Record)
     why: str = ""  # why it is unreadable or unknown
     version: str = ""  # which Lease this is; an acquisition is of this one or fails
+    unsettled: bool = False  # a changed record was sent, and whether it landed is not known
 
     @property
     def holder_pod(self) -> str | None:

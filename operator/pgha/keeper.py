@@ -68,6 +68,7 @@ class Keeper:
         self._record = Record()
         self._why = "the Lease was not read yet"
         self._held: _Held | None = None
+        self._unsettled = False  # did a changed record of ours land, or may it still?
         self._stop = threading.Event()
         self._soon = threading.Event()
         self.lost_because = ""
@@ -89,6 +90,8 @@ class Keeper:
                 return  # an answer of an API server that lags behind
             if old is None or self._missing or _essence(old) != _essence(raw):
                 self._changed_at = self._clock()
+            if old is None or old.resource_version != raw.resource_version:
+                self._unsettled = False
             self._raw, self._missing = raw, False
             try:
                 self._record = Record.parse(raw.annotations.get(RECORD))
@@ -148,7 +151,10 @@ class Keeper:
                 claim = Claim.DEAD
             else:
                 claim = Claim.EXPIRED if age >= duration else Claim.HELD
-            return LeaseView(claim, raw.holder, age, record, version=self._version())
+            return LeaseView(
+                claim, raw.holder, age, record, version=self._version(),
+                unsettled=self._unsettled,
+            )
 
     def _version(self) -> str:
         """Caller has the state lock. What a claim was judged by."""
@@ -262,7 +268,7 @@ class Keeper:
         """Caller has the state lock."""
         if self._raw is None or self._raw.uid != written.uid or not _older(written, self._raw):
             self._raw, self._record, self._why = written, record, ""
-            self._missing = False
+            self._missing = self._unsettled = False
             self._changed_at = self._clock()
 
     def _put(self, record: Record | None, again: bool = True) -> str | None:
@@ -294,6 +300,8 @@ class Keeper:
                 self.observe(None)
                 return "the Lease is gone"
             except ApiError as e:
+                with self._state:
+                    self._unsettled |= e.ambiguous and record is not None
                 return e.message
             with self._state:
                 if self._held is not held:

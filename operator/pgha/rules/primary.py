@@ -109,6 +109,11 @@ def _quorum(f: Facts) -> Do | None:
     if step is None:
         return None
     if isinstance(step, quorum.SetNames):
+        if f.lease.unsettled and quorum.quorum_of(step.value) < quorum.quorum_of(
+            f.replication.sync_names or ""
+        ):
+            # The record that is known may be the old one: a later write settles that first.
+            return Do([WriteRecord(f.record)], "an earlier write may have landed")
         return Do([SetSyncNames(step.value)], step.value or "nobody", look_again_in=0.1)
     actions: list[WriteRecord | Announce] = [WriteRecord(step.record)]
     if step.record.degraded and not f.record.degraded:

@@ -216,3 +216,25 @@ def test_each_change_of_the_record_is_a_newer_one_and_a_renewal_is_none(ground: 
         stamps.append(ground.keeper.record.stamp)
     assert stamps == [(1, 1), (1, 2), (1, 2), (1, 3)]
     assert Record.parse(ground.world.lease.annotations[RECORD]).stamp == (1, 3)  # type: ignore[union-attr]
+
+
+def test_a_change_without_an_answer_is_unsettled_until_a_newer_lease_is_known(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amendment 9: until then both outcomes hold, and nothing is weakened by the older one."""
+    def unsettled() -> bool:
+        return ground.keeper.view(lambda incarnation: False, False).unsettled
+
+    ground.acquire(1)
+    monkeypatch.setattr(ground.world.random, "random", lambda: 0.0)
+    assert ground.keeper.write(replace(ground.keeper.record, degraded=True)) is not None
+    assert unsettled() and not ground.keeper.record.degraded
+    monkeypatch.setattr(ground.world.random, "random", lambda: 1.0)
+    assert ground.keeper._put(None) is None, "a renewal meets the change that had landed"
+    assert not unsettled() and ground.keeper.record.degraded
+    ground.world.api_down = True
+    assert ground.keeper.write(replace(ground.keeper.record, degraded=False)) is not None
+    assert unsettled()
+    ground.world.api_down = False
+    assert ground.keeper.write(ground.keeper.record) is None
+    assert not unsettled(), "the earlier one can land no more"

@@ -326,3 +326,17 @@ def test_a_named_successor_with_the_proven_end_needs_one_write() -> None:
     short = replace(f, data=replace(READY, end=Position(2, LSN(0x4000))))
     (taken,) = decide(short).actions
     assert isinstance(taken, a.Acquire) and taken.record.open_intent is None, "a quorum decides"
+
+
+def test_the_server_is_not_weakened_while_a_change_of_the_record_may_have_landed() -> None:
+    """It may be the end of a degradation, after which a promotion relies on the server's W."""
+    f = primary()
+    degraded = replace(RECORD, degraded=True)
+    alone = replace(f.replication, senders=())
+    f = replace(f, replication=alone, lease=replace(f.lease, record=degraded))
+    only(f, "quorum-step", a.SetSyncNames(""))
+    unsettled = replace(f, lease=replace(f.lease, unsettled=True))
+    only(unsettled, "quorum-step", a.WriteRecord(degraded))
+    stronger = replace(unsettled, replication=replace(f.replication, sync_names=""),
+                       lease=replace(unsettled.lease, record=RECORD))
+    assert decide(stronger).actions == (a.SetSyncNames('ANY 1 ("c-1","c-2")'),)
