@@ -34,6 +34,8 @@ def settings_json(config: ClusterConfig, username: str) -> str:
         "parameters": {key.lower(): value for key, value in config.parameters.items()},
         "monitor": config.monitor or None,
     }
+    if config.quorum_failover:  # left out while off: the members of before need no restart
+        settings["quorumFailover"] = True
     return json.dumps(settings, indent=2, sort_keys=True) + "\n"
 
 

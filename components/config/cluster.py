@@ -76,6 +76,10 @@ class ClusterConfig:
     """Synchronous only: standbys that must have flushed a commit before it is acknowledged; less
     than replicas."""
 
+    quorum_failover: bool = key("boolean", False)
+    """Synchronous only. true: a primary that so many standbys have lost that it can acknowledge
+    nothing is replaced before its lease expires (docs/decisions/quorum-failover.md)."""
+
     storage_type: str = key("string", "Durable", ("Durable", "Ephemeral"))
     """Durable: a claim for each member. Ephemeral: an emptyDir that goes with its pod. Fixed once
     the stack is up."""
@@ -200,6 +204,8 @@ class ClusterConfig:
         if self.streaming_mode == "Asynchronous":
             if self.strict:
                 raise refusal("strict", True, "it needs streamingMode Synchronous")
+            if self.quorum_failover:
+                raise refusal("quorumFailover", True, "it needs streamingMode Synchronous")
             if self.min_sync_replicas != 1:
                 raise refusal(
                     "minSyncReplicas", self.min_sync_replicas, "it needs streamingMode Synchronous"

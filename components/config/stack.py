@@ -12,7 +12,6 @@ from components.config.keys import read_section
 from components.config.refusal import refusal
 
 NOT_BUILT = {
-    "quorumFailover": "it must be left out, since taking a lease early is not implemented",
     "createNamespace": "it must be left out: stacks may share a namespace, so make it with "
     "`kubectl create namespace` first",
 }

@@ -64,7 +64,7 @@ class AskVotes:
 
 @dataclass(frozen=True)
 class AskEarlyVotes:
-    """Receive nothing while the Lease stands at `version`, and ask the other voters for the same."""
+    """Receive nothing while the Lease stands at `version`; ask the other voters for the same."""
 
     term: int
     version: str
@@ -141,6 +141,6 @@ class End:
 
 Action = (
     StopServer | StartStandby | Attach | Detach | Acquire | WriteRecord | ReleaseLease | AskVotes
-    | AskEarlyVotes | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint | StartJob | CancelJob
-    | MarkDirty | KeepSlots | Announce | End
+    | AskEarlyVotes | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint
+    | StartJob | CancelJob | MarkDirty | KeepSlots | Announce | End
 )

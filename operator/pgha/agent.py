@@ -21,6 +21,7 @@ from pgha import copies
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
+from pgha.ear import Ear
 from pgha.executor import Executor, NotWritten
 from pgha.facts import Data, Facts, Run
 from pgha.fencer.guard import Guard
@@ -44,7 +45,7 @@ from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.report import Report
-from pgha.rules import Decision, decide
+from pgha.rules import Decision, decide, suspect
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
 from pgha.votes import Poll
@@ -104,12 +105,18 @@ class Agent:
         self.voting = Voting(self.member, self.server, self.jobs)
         self.statement = Statement(self)
         self.book = Book(client, self._hosts, self.statement.status, self.wake)
-        self.poll = Poll(
-            client, self._hosts, identity.incarnation, identity.pod,
-            lambda history, timeline, end: branch_of(
-                self.gatherer.lease().record, history, timeline, end
-            ),
-            self.wake,
+        self.poll, self.early = (
+            Poll(
+                client, self._hosts, identity.incarnation, identity.pod,
+                lambda history, timeline, end: branch_of(
+                    self.gatherer.lease().record, history, timeline, end
+                ),
+                self.wake,
+            )
+            for _ in range(2)
+        )
+        self.ear = Ear(
+            self.member, self.server.receiver, suspect.DOUBT_AFTER, self.wake, self.log
         )
         self.keeper = Keeper(
             LeaseApi(api, settings.name), identity, settings.times,
@@ -131,20 +138,22 @@ class Agent:
         )
         self.gatherer = Gatherer(
             settings, identity, self.member, self.server, self.sql, self.keeper, self.ballot,
-            self.book, self.poll, self.jobs, self.pulse, self.guard, self.errands,
+            self.book, self.poll, self.early, self.ear, self.jobs, self.pulse, self.guard,
+            self.errands,
             pods=lambda: self._pods, replicas=lambda: self._replicas,
             foreign_owner=lambda: self.ownership.foreign, leaving=lambda: self._leaving,
             own_dead=self._lock_fd is not None, log=self.log,
         )
         self.executor = Executor(
             settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,
-            self.ballot, self.book, self.poll, self.jobs, self.pulse, self.errands,
+            self.ballot, self.book, self.poll, self.early, self.jobs, self.pulse, self.errands,
             password=self.copies.replication_password, log=self.log,
             apply_roles=self.copies.apply_roles, end=self._finish,
         )
         self.peer_server = PeerServer("", PEER_PORT, tls, {
             "/status": lambda body: self.statement.status(),
             "/vote": self.ballot.vote,
+            "/early-vote": self.ballot.early_vote,
             "/promise": self.ballot.promise,
             "/wake": self._poked,
         })
@@ -166,7 +175,10 @@ class Agent:
         for start in (self.peer_server.start, self.probes.start, self.ownership.start,
                       *(w.start for w in self.watches)):
             start()
-        for name, work in (("renewals", self.keeper.run), ("pulse", self.pulse.run)):
+        threads = [("renewals", self.keeper.run), ("pulse", self.pulse.run)]
+        if self.settings.quorum_failover:
+            threads.append(("ear", self.ear.run))
+        for name, work in threads:
             threading.Thread(target=work, name=name, daemon=True).start()
         while not self._over:
             nap = self._turn()
@@ -229,6 +241,7 @@ class Agent:
     def _close(self) -> None:
         """PostgreSQL is stopped, and the lease is not held."""
         self.pulse.stop()
+        self.ear.stop()
         self.keeper.stop()
         self.ownership.end()
         self.errands.stop(timeout=1.0)

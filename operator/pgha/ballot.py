@@ -119,16 +119,14 @@ class Ballot:
         if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
             return self._refuse(request, "it is busy")
         try:
-            why: str | None = None
             if request.version != self._member.version():
-                why = "it sees another version of the Lease"
-            why = why or self._member.objection()
-            if why is not None:
-                return self._refuse(request, why)
+                return self._refuse(request, "it sees another version of the Lease")
+            if hears := self._member.objection():
+                return self._refuse(request, hears)
             position, why = self.stand_still(request.term, request.version, deadline)
-            return self._refuse(request, why) if position is None else (
-                self._grant(request, position)
-            )
+            if position is None:
+                return self._refuse(request, why)
+            return self._grant(request, position)
         finally:
             self._member.acting.release()
             self._wake()

@@ -111,6 +111,7 @@ def _peer(s: MemberStatus) -> Peer:
         hot=s.hot,
         leaving=s.leaving,
         free_bytes=s.free_bytes,
+        silent=s.silent,
     )
 
 

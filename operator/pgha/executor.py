@@ -7,6 +7,7 @@ by a deadline. A failure is logged and the next decision is made from new facts.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -50,6 +51,7 @@ class Executor:
     ballot: Ballot
     book: Book
     poll: Poll
+    early: Poll
     jobs: Jobs
     pulse: Pulse
     errands: Errands
@@ -99,7 +101,7 @@ class Executor:
 
     def attach(self, action: a.Attach, facts: Facts) -> None:
         m = self.member
-        if facts.promised <= 0 and action.term < self.ballot.voted_term:
+        if facts.still or facts.promised <= 0 and action.term < self.ballot.voted_term:
             return
         m.set_end(None)
         self.server.attach(
@@ -178,6 +180,7 @@ class Executor:
             self.member.remember(self.keeper.record)  # before anything follows from it
             self.log("acquired", term=action.record.term)
             self.poll.forget()
+            self.early.forget()
         else:
             self.log("not-acquired", term=action.record.term, why=why)
 
@@ -198,6 +201,14 @@ class Executor:
 
     def ask_votes(self, action: a.AskVotes, facts: Facts) -> None:
         self.poll.ask(action.term, sorted(facts.record.voter_names - {facts.me}))
+
+    def ask_early_votes(self, action: a.AskEarlyVotes, facts: Facts) -> None:
+        until = time.monotonic() + DETACH_WITHIN
+        position, why = self.ballot.stand_still(action.term, action.version, until)
+        if position is None:
+            raise RuntimeError(f"the own early vote was not given: {why}")
+        others = facts.record.voter_names - {facts.me, facts.lease.holder_pod}
+        self.early.ask_early(action.term, action.version, sorted(others))
 
     # -- the rest -------------------------------------------------------------------------------
 
@@ -250,6 +261,7 @@ _PERFORM: dict[type, Callable[[Executor, Any, Facts], None]] = {
     a.WriteRecord: Executor.write_record,
     a.ReleaseLease: Executor.release_lease,
     a.AskVotes: Executor.ask_votes,
+    a.AskEarlyVotes: Executor.ask_early_votes,
     a.AskPeers: Executor.ask_peers,
     a.MoveLabels: Executor.move_labels,
     a.LabelSelf: Executor.label_self,

@@ -13,6 +13,7 @@ from pgha import asked
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
+from pgha.ear import Ear
 from pgha.facts import (
     Branch,
     Claim,
@@ -35,7 +36,7 @@ from pgha.postgres.server import Server, ServerState
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.record import Record
-from pgha.rules import room
+from pgha.rules import room, suspect
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
 
@@ -72,6 +73,8 @@ class Gatherer:
     ballot: Ballot
     book: Book
     poll: Poll
+    early: Poll
+    ear: Ear
     jobs: Jobs
     pulse: Pulse
     guard: Guard
@@ -104,8 +107,11 @@ class Gatherer:
         if self.jobs.ended and not job.running:
             self.jobs.ended = False
             self.member.look()
-        run = self._run(job.running)
+        run = self._run(job.running, lease.record.term)
         data = self._data(run, job.running, lease.record)
+        early, still = self.early.view(), self.ballot.still(lease.version)
+        mine = self.identity.pod, data.directory_id
+        lease = suspect.claim(lease, self.settings, mine, still, early)
         pods = self.pods()
         ill = self.pulse.ill(self.settings.times.renew_deadline)
         raw = self.keeper.raw
@@ -133,6 +139,8 @@ class Gatherer:
             votes=self.poll.view(),
             voted_term=self.ballot.voted_term,
             promised=self._promised(lease),
+            early=early,
+            still=still,
             replication=self.pulse.seen(),
             barrier=self.pulse.barrier,
             job=job,
@@ -157,7 +165,7 @@ class Gatherer:
             busy.add("peers")
         return frozenset(busy)
 
-    def _run(self, job_running: bool) -> RunView:
+    def _run(self, job_running: bool, term: int) -> RunView:
         m, now = self.member, boottime()
         run = _RUN[self.server.poll()]
         if run is Run.STOPPED and self._was is not Run.STOPPED and not job_running:
@@ -190,6 +198,7 @@ class Gatherer:
             start_failures=m.start_failures,
             fruitless=m.fruitless,
             retry_in=max(0.0, m.retry_at - now) if m.start_failures else 0.0,
+            silent=self.ear.silent(term),
             timeline=m.primary_timeline,
             promoting=m.promoting,
             rewindable_term=m.rewindable_term,

@@ -10,6 +10,7 @@ from pgha.clock import boottime
 from pgha.facts import Data, Run
 from pgha.lsn import Position
 from pgha.peers.messages import MemberStatus, to_json
+from pgha.rules import suspect
 
 if TYPE_CHECKING:
     from pgha.agent import Agent
@@ -36,6 +37,13 @@ class Statement:
     def lease(self) -> tuple[str | None, int]:
         view = self._agent.gatherer.lease()
         return view.holder, view.record.term
+
+    def version(self) -> str:
+        return self._agent.gatherer.lease().version
+
+    def objection(self) -> str | None:
+        """Why this member does not suspect the primary; the caller holds `acting`."""
+        return suspect.objection(self._agent.gatherer.facts())
 
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
         return self._agent.voting.detach_and_read(timeout)
@@ -93,6 +101,7 @@ class Statement:
             rewindable_term=m.rewindable_term,
             receiving=run.receiving if run else False,
             leaving=bool(last and last[0].leaving),
+            silent=a.ear.silent(view.record.term),
             record=note.get("record"),
         ))
 

@@ -1,16 +1,16 @@
-"""The holder's side of votes and promises: who was asked, what came back, for which term."""
+"""The asking side of votes, early votes and promises: who was asked, and what came back."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from pgha.clock import boottime
 from pgha.facts import Branch, Vote, Votes
 from pgha.lsn import LSN, History, Position
 from pgha.peers.client import PeerClient
 from pgha.peers.messages import (
+    EarlyVoteRequest,
     PromiseAnswer,
     PromiseRequest,
     VoteAnswer,
@@ -23,8 +23,12 @@ VOTE_TIMEOUT = 4.0  # seconds: the voter detaches and reads its WAL meanwhile
 PROMISE_TIMEOUT = 1.5
 
 
+Question = VoteRequest | EarlyVoteRequest
+_PATHS: dict[type[Question], str] = {VoteRequest: "/vote", EarlyVoteRequest: "/early-vote"}
+
+
 class Poll:
-    """Votes of one term; asking again keeps the answers that were granted."""
+    """The votes on one question; asking it again keeps the answers that were granted."""
 
     def __init__(
         self,
@@ -38,53 +42,59 @@ class Poll:
         self._client, self._hosts, self._wake = client, hosts, wake
         self._incarnation, self._member, self._branch = incarnation, member, branch
         self._lock = threading.Lock()
-        self._term = 0
+        self._question: Question | None = None
         self._first = self._last = float("-inf")
         self._answers: dict[str, Vote] = {}
         self._pending = 0
 
     def forget(self) -> None:
         with self._lock:
-            self._term, self._answers = 0, {}
+            self._question, self._answers = None, {}
 
     def view(self) -> Votes:
         now = boottime()
         with self._lock:
+            q = self._question
             return Votes(
-                self._term, now - self._first, self._pending > 0, now - self._last,
-                dict(self._answers),
+                q.term if q else 0, now - self._first, self._pending > 0, now - self._last,
+                dict(self._answers), q.version if isinstance(q, EarlyVoteRequest) else "",
             )
 
     def ask(self, term: int, names: Sequence[str]) -> None:
+        self._ask(VoteRequest(term, self._member, self._incarnation), names)
+
+    def ask_early(self, term: int, version: str, names: Sequence[str]) -> None:
+        self._ask(EarlyVoteRequest(term, version, self._member), names)
+
+    def _ask(self, question: Question, names: Sequence[str]) -> None:
         with self._lock:
             if self._pending:
                 return
-            if term != self._term:
-                self._term, self._answers, self._first = term, {}, boottime()
+            if question != self._question:
+                self._question, self._answers, self._first = question, {}, boottime()
             self._last = boottime()
             hosts = self._hosts()
             missing = [n for n in names if n not in self._answers and n in hosts]
             self._pending = len(missing)
-        request = to_json(VoteRequest(term, self._member, self._incarnation))
         for name in missing:
             threading.Thread(
-                target=self._one, args=(term, name, hosts[name], request),
+                target=self._one, args=(question, name, hosts[name]),
                 name=f"vote-{name}", daemon=True,
             ).start()
 
-    def _one(self, term: int, name: str, host: str, request: dict[str, Any]) -> None:
-        vote = None
+    def _one(self, question: Question, name: str, host: str) -> None:
+        vote, path = None, _PATHS[type(question)]
         try:
-            answer = parse(
-                VoteAnswer, self._client.call(host, "/vote", request, timeout=VOTE_TIMEOUT)
-            )
-            if answer.term == term and answer.name == name:
+            answer = parse(VoteAnswer, self._client.call(
+                host, path, to_json(question), timeout=VOTE_TIMEOUT
+            ))
+            if answer.term == question.term and answer.name == name:
                 vote = self._judge(answer)
         except Exception:  # noqa: BLE001 - unreachable or unreadable: unknown, not refused
             vote = None
         with self._lock:
             self._pending -= 1
-            if vote is not None and vote.granted and self._term == term:
+            if vote is not None and vote.granted and self._question == question:
                 self._answers[name] = vote
         self._wake()
 

@@ -18,6 +18,7 @@ from components.config.quantity import quantity_bytes
 from components.config.refusal import Refused
 from components.config.stack import cluster_config
 from components.settings import settings_hash, settings_json
+from pgha.settings import Settings
 from tests.component.declared import SEED
 
 pytestmark = pytest.mark.component
@@ -128,6 +129,19 @@ def test_settings_are_what_the_agent_reads() -> None:
         "parameters": {"work_mem": "8MB"},
         "monitor": None,
     }
+
+
+def test_quorum_failover_is_said_only_where_it_is_on() -> None:
+    """Off, the settings are to the letter those of a cluster that never heard of it."""
+    def said(value: bool) -> dict[str, Any]:
+        keys = {**SEED, "streamingMode": "Synchronous", "quorumFailover": value}
+        found: dict[str, Any] = json.loads(settings_json(cluster_config(keys, "test"), "u"))
+        return found
+
+    assert "quorumFailover" not in said(False)
+    assert said(True) == {**said(False), "quorumFailover": True}
+    assert Settings.parse(said(True)).quorum_failover
+    assert not Settings.parse(said(False)).quorum_failover
 
 
 def test_replicas_do_not_change_the_settings() -> None:

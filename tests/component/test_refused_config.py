@@ -152,7 +152,8 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     (parameter("data_sync_retry", "on"), "parameters.data_sync_retry", "on", "off"),
     (parameter("work mem", "4MB"), "parameters.work mem", "4MB", "name of a PostgreSQL parameter"),
     (parameter("work_mem", "4MB\nfsync=off"), "parameters.work_mem", "4MB", "one line"),
-    ({"quorumFailover": "true"}, "quorumFailover", "true", "not implemented"),
+    ({"quorumFailover": "true"}, "quorumFailover", "true", "streamingMode Synchronous"),
+    ({"quorumFailover": "often", **SYNC}, "quorumFailover", "often", "true or false"),
     ({"createNamespace": "true"}, "createNamespace", "true", "kubectl create namespace"),
     ({"replica": 3}, "replica", "3", "replicas"),
 ]

@@ -1,7 +1,7 @@
 """quorumFailover: a lease that is taken before it expires (docs/decisions/quorum-failover.md).
 
-The invariants are the same, but for I1, which says "acknowledge" here: a primary that is cut off may
-stay writable until it stops, and must not be able to acknowledge, whichever links come back.
+The invariants are the same, but for I1, which says "acknowledge" here: a primary that is cut off
+may stay writable until it stops, and must not be able to acknowledge, whichever links come back.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "fencer-silent": "the simulated fencer always answers; tests/chaos kills the real one",
     "refused-directory": "tests/e2e/test_bad_luck.py: a foreign data directory",
     "crash-give-up": "the simulated disk is never ill",
+    "suspect": "with quorumFailover alone: test_early_schedules.py",
     "holder-starting": "the simulated server starts at once",
     "holder-empty": "a member without data never takes the lease; a guard",
     "identify": "the simulated walsenders are known at once",

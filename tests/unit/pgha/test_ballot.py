@@ -42,6 +42,14 @@ class Standby:
         self.holding = False
         self.observed: tuple[str | None, int] = (None, 5)
         self.readable = True
+        self.sees = "lease/7"
+        self.hears: str | None = None  # why it does not suspect the primary
+
+    def version(self) -> str:
+        return self.sees
+
+    def objection(self) -> str | None:
+        return self.hears
 
     def holds(self) -> bool:
         return self.holding
@@ -71,6 +79,9 @@ class Ground:
     def vote(self, term: int, candidate: str = CANDIDATE) -> dict[str, Any]:
         pod = candidate.split("/")[0]
         return self.ballot.vote({"term": term, "candidate": pod, "incarnation": candidate})
+
+    def early(self, version: str = "lease/7") -> dict[str, Any]:
+        return self.ballot.early_vote({"term": 5, "version": version, "candidate": "a-1"})
 
     def promise(self, holder: str = HOLDER, seconds: float = DURATION) -> dict[str, Any]:
         return self.ballot.promise({"holder": holder, "term": 0, "seconds": seconds})
@@ -191,3 +202,73 @@ def test_a_busy_member_does_not_answer_yes(
         assert ground.vote(6)["why"] == "it is busy"
         assert ground.promise()["why"] == "it is busy"
     assert ground.ballot.voted_term == 0
+
+
+# -- early votes (docs/decisions/quorum-failover.md) ----------------------------------------------
+
+
+def test_an_early_vote_is_on_disk_before_the_receiver_is_detached(ground: Ground) -> None:
+    answer = ground.early()
+    assert answer["granted"] and answer["term"] == 5 and answer["lsn"] == 0x3000
+    assert ground.disk.order == ["wrote early", "detached"]
+    assert ground.ballot.still("lease/7") and ground.ballot.voted_term == 0
+
+
+def test_an_early_vote_ends_with_a_newer_lease_and_not_with_an_older(ground: Ground) -> None:
+    ground.early()
+    assert ground.ballot.still("lease/7") and ground.ballot.still("lease/6")
+    assert ground.ballot.still(""), "a Lease that is not known is not newer"
+    assert not ground.ballot.still("lease/10"), "the holder renewed, or another has it"
+    assert not ground.ballot.still("again/8"), "it was deleted and made again"
+
+
+def test_an_early_vote_outlives_the_agent_and_ends_in_time(ground: Ground) -> None:
+    ground.early()
+    ground.now += DURATION - 1
+    ground.start()
+    assert ground.ballot.still("lease/7"), "the whole time anew: its beginning is not known"
+    ground.now += DURATION + 1
+    assert not ground.ballot.still("lease/7"), "nobody stays detached for ever"
+
+
+def test_a_voter_that_hears_the_primary_gives_no_early_vote(ground: Ground) -> None:
+    ground.standby.hears = "it heard a-0 0.2 s ago"
+    assert ground.early()["why"] == "it heard a-0 0.2 s ago"
+    assert ground.disk.order == [] and not ground.ballot.still("lease/7")
+
+
+def test_an_early_vote_is_about_the_lease_that_is_seen(ground: Ground) -> None:
+    assert "another version" in ground.early("lease/8")["why"]
+    assert ground.disk.order == []
+
+
+def test_an_early_vote_and_a_promise_to_the_holder_exclude_each_other(ground: Ground) -> None:
+    ground.standby.observed = (HOLDER, 5)
+    assert ground.promise()["promised"]
+    assert "promise" in ground.early()["why"]
+    ground.now += DURATION + 1
+    assert ground.early()["granted"]
+    assert "early vote" in ground.promise()["why"]
+    ground.standby.sees = "lease/8"
+    assert ground.promise()["promised"], "the Lease it was about is gone"
+
+
+def test_no_early_vote_by_the_holder_or_below_a_vote(ground: Ground) -> None:
+    ground.standby.holding = True
+    assert "itself" in ground.early()["why"]
+    ground.standby.holding = False
+    ground.vote(6)
+    ground.disk.order.clear()
+    assert "term 6" in ground.early()["why"]
+    assert ground.disk.order == []
+
+
+def test_an_early_vote_whose_position_cannot_be_read_binds_but_is_none(ground: Ground) -> None:
+    ground.standby.readable = False
+    assert not ground.early()["granted"]
+    assert ground.ballot.still("lease/7")
+
+
+def test_after_an_early_vote_any_candidate_of_the_next_term_gets_the_vote(ground: Ground) -> None:
+    ground.early()
+    assert ground.vote(6, RIVAL)["granted"]
