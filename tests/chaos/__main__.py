@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lab.cluster import Lab
 from tests.chaos.checker import check
-from tests.chaos.clusters import MODES, standing_clusters
+from tests.chaos.clusters import EARLY_MODES, MODES, standing_clusters, synchronous
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.table import Verdict, render
 from tests.chaos.trial import run_trial
@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
         for name, n in NEMESES.items()
     }
     modes, names = options.modes.split(","), options.nemeses.split(",")
-    for what, given, known in (("mode", modes, MODES), ("nemesis", names, tuple(NEMESES))):
+    known_modes = MODES + EARLY_MODES
+    for what, given, known in (("mode", modes, known_modes), ("nemesis", names, tuple(NEMESES))):
         for each in given:
             if each not in known:
                 parser.error(f"{each!r} is no {what}: choose of {', '.join(known)}")
@@ -60,12 +61,13 @@ def main(arguments: list[str]) -> int:
 
     def strike(cluster: Cluster, mode: str, name: str, run: int) -> None:
         try:
-            history = run_trial(cluster, mode, mode.endswith("-sync"), nemeses[name])
+            history = run_trial(cluster, mode, synchronous(mode), nemeses[name])
         except Exception as error:  # noqa: BLE001 - said at the end; the other trials go on
             failed.append(f"{name} {mode} {run}: {error}")
             print(failed[-1], flush=True)
             return
-        verdict = Verdict(history, check(history, nemeses[name].bounds))
+        bounds = nemeses[name].early if mode in EARLY_MODES else nemeses[name].bounds
+        verdict = Verdict(history, check(history, bounds))
         verdicts.append(verdict)
         keep(out, verdict, run)
         print(render([verdict]).split("\n", 1)[1], flush=True)

@@ -16,17 +16,24 @@ from tests.support.program import Program
 
 NAMESPACE = "chaos"
 MODES = ("warm-async", "hot-async", "warm-sync", "hot-sync")
+EARLY_MODES = ("warm-sync-qf", "hot-sync-qf")  # with quorumFailover
+
+
+def synchronous(mode: str) -> bool:
+    return "-sync" in mode
 
 
 def config_of(mode: str) -> dict[str, Any]:
     """A mode's stack config; everything that is not named has its default."""
-    standby, streaming = mode.split("-")
+    standby = mode.split("-")[0]
+    early = {"quorumFailover": True} if mode in EARLY_MODES else {}
     return {
+        **early,
         "namespace": NAMESPACE,
         "version": versions()["17"],
         "replicas": 3,
         "standbyMode": standby.capitalize(),
-        "streamingMode": "Synchronous" if streaming == "sync" else "Asynchronous",
+        "streamingMode": "Synchronous" if synchronous(mode) else "Asynchronous",
         "storage": {"resources": {"requests": {"storage": "512Mi"}}},
         "deletionPolicy": "WipeOut",
     }

@@ -24,13 +24,20 @@ LEASE_SECONDS = 15.0
 @dataclass(frozen=True)
 class Nemesis:
     """`lasts`: seconds between harm and undoing; 0: nothing to undo. `shared`: it harms what
-    other clusters use as well, so that nothing else may be struck meanwhile."""
+    other clusters use as well, so that nothing else may be struck meanwhile. `cut_off`: the primary
+    loses its standbys, so that quorumFailover replaces it early."""
 
     name: str
     harm: Harm
     bounds: Bounds
     lasts: float = 0.0
     shared: bool = False
+    cut_off: bool = False
+
+    @property
+    def early(self) -> Bounds:
+        """What it may cost with quorumFailover."""
+        return CUT_OFF if self.cut_off else self.bounds
 
 
 @contextlib.contextmanager
@@ -56,6 +63,7 @@ def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
 
 PLANNED, PROCESS = Bounds(outage=15.0), Bounds(outage=20.0)
 LEASE = Bounds(outage=LEASE_SECONDS + 25.0, may_lose=True)
+CUT_OFF = Bounds(outage=10.0)  # 3 s of silence, about 1.5 s to promote, and slack
 FULL_RESTART = Bounds(outage=60.0)
 BOTH = Bounds(outage=65.0, may_lose=True)  # the fault itself, and then as for a lease
 
@@ -78,10 +86,10 @@ NEMESES = {
         Nemesis("postgres-stop", stopped("postgres", first=False), LEASE, lasts=25.0),
         Nemesis("freeze", processes.frozen, LEASE, lasts=25.0),
         Nemesis("force-delete", pods.deleted(0), LEASE),
-        Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True),
+        Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True, cut_off=True),
         Nemesis("api-cut", network.api_cut, LEASE, lasts=25.0),
         Nemesis("replication-cut", network.replication_cut, PROCESS, lasts=15.0),
-        Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0),
+        Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0, cut_off=True),
         Nemesis("members-deaf", network.members_cut("in"), PROCESS, lasts=15.0),
         Nemesis("members-mute", network.members_cut("out"), PROCESS, lasts=15.0),
         Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0, shared=True),

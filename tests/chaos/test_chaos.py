@@ -13,7 +13,7 @@ import pytest
 from lab.cluster import Lab
 from tests.chaos.__main__ import keep
 from tests.chaos.checker import check, outage, promotions
-from tests.chaos.clusters import standing_clusters
+from tests.chaos.clusters import standing_clusters, synchronous
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.table import Verdict, render
 from tests.chaos.trial import run_trial
@@ -43,7 +43,7 @@ def verdicts(lab: Lab, kube: Kube, program: Program) -> Iterator[Verdicts]:
     def strike(clusters: dict[str, Deployed], mode: str, names: Sequence[str]) -> None:
         for name in names:
             nemesis = NEMESES[name]
-            history = run_trial(clusters[mode].cluster, mode, mode.endswith("-sync"), nemesis)
+            history = run_trial(clusters[mode].cluster, mode, synchronous(mode), nemesis)
             verdict = Verdict(history, check(history, nemesis.bounds))
             keep(out, verdict, 0)
             found[mode, name] = verdict

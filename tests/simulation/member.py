@@ -369,7 +369,7 @@ class Member:
         ready = d.ready and not d.dirty and self.job is None
         view = self.keeper.view(self._dead, True)
         return Peer(
-            self.name, 0.0, str(self.uid), d.id or None,
+            self.name, 0.0, self.identity.uid, d.id or None,
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
             RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
             view.record.term, self.rewindable, self._receiving(),

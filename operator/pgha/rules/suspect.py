@@ -58,7 +58,7 @@ def objection(f: Facts) -> str | None:
     if f.run.silent < SUSPECT_AFTER:
         return f"it heard {holder} {f.run.silent:.1f} s ago"
     agent = f.peers.get(holder or "")
-    if agent is not None and agent.age < UNANSWERED:
+    if agent is not None and agent.age < UNANSWERED and f"/{agent.uid}/" in (f.lease.holder or ""):
         return f"{holder}'s agent answers"
     if f.curious_for < ROUND:
         return f"{holder}'s agent was asked only now"
