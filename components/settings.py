@@ -29,6 +29,7 @@ def settings_json(config: ClusterConfig, username: str) -> str:
             "retryPeriodSeconds": times.retry_period_seconds,
         },
         "maximumLagOnFailover": config.maximum_lag_bytes,
+        "clone": {"maxRate": config.clone.max_rate_bytes},
         "username": username,
         "database": config.database,
         "parameters": {key.lower(): value for key, value in config.parameters.items()},

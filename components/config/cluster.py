@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from components.config.clone import Clone
 from components.config.election import LeaderElection
 from components.config.keys import join, key
 from components.config.parameters import check_parameters
@@ -93,6 +94,9 @@ class ClusterConfig:
     maximum_lag_on_failover: str = key("string", "16Mi")
     """A standby that is known to lack more WAL than this is not promoted when the primary is
     lost."""
+
+    clone: Clone = key(Clone)
+    """How a new standby's copy of the primary is made."""
 
     auth_secret: AuthSecret = key(AuthSecret)
     """A Secret of your own for the superuser."""

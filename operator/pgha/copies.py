@@ -84,7 +84,7 @@ class Copies:
         assert source is not None
         copying.clone(
             self._settings.host(source), self.replication_password(), self._directory,
-            self._run, self._tls, cancelled, COPY_WITHIN,
+            self._run, self._tls, cancelled, COPY_WITHIN, self._settings.clone_max_rate,
         )
 
     def rewind(self, source: str | None, cancelled: Callable[[], bool]) -> None:

@@ -67,6 +67,7 @@ class Settings:
     quorum_failover: bool = False
     times: Times = field(default_factory=Times)
     maximum_lag: int = 16 * 1024 * 1024
+    clone_max_rate: int | None = None  # bytes a second
     username: str = "postgres"
     database: str = "postgres"
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class Settings:
                     float(times.get("retryPeriodSeconds", 2)),
                 ),
                 maximum_lag=int(given.get("maximumLagOnFailover", 16 * 1024 * 1024)),
+                clone_max_rate=_bytes((given.get("clone") or {}).get("maxRate")),
                 username=str(given.get("username", "postgres")),
                 database=str(given.get("database", "postgres")),
                 parameters={str(k): str(v) for k, v in (given.get("parameters") or {}).items()},
@@ -117,6 +119,10 @@ class Settings:
             return cls.parse(json.loads(path.read_text()))
         except (OSError, json.JSONDecodeError) as e:
             raise SettingsError(f"{path} cannot be read ({e}): run `pulumi up` again") from e
+
+
+def _bytes(given: Any) -> int | None:
+    return None if given is None else int(given)
 
 
 def ordinal(member: str) -> int:

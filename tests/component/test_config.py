@@ -124,6 +124,7 @@ def test_settings_are_what_the_agent_reads() -> None:
             "retryPeriodSeconds": 2,
         },
         "maximumLagOnFailover": 16 * 2**20,
+        "clone": {"maxRate": None},
         "username": "somebody",
         "database": "mssqlserver",
         "parameters": {"work_mem": "8MB"},
@@ -142,6 +143,14 @@ def test_quorum_failover_is_said_only_where_it_is_on() -> None:
     assert said(True) == {**said(False), "quorumFailover": True}
     assert Settings.parse(said(True)).quorum_failover
     assert not Settings.parse(said(False)).quorum_failover
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"), [("32Ki", 2**15), ("50Mi", 50 * 2**20), ("1Gi", 2**30), ("1M", 10**6)]
+)
+def test_a_clones_rate_is_in_bytes_a_second(given: str, rate: int) -> None:
+    config = cluster_config({**SEED, "clone": {"maxRate": given}}, "test")
+    assert json.loads(settings_json(config, "u"))["clone"] == {"maxRate": rate}
 
 
 def test_replicas_do_not_change_the_settings() -> None:

@@ -76,6 +76,10 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"operatorImage": "-x"}, "operatorImage", "-x", "container image"),
     ({"maximumLagOnFailover": "a lot"}, "maximumLagOnFailover", "a lot", "size"),
     ({"maximumLagOnFailover": "0"}, "maximumLagOnFailover", "0", "greater than 0"),
+    ({"clone": {"maxRate": "fast"}}, "clone.maxRate", "fast", "from 32Ki to 1Gi"),
+    ({"clone": {"maxRate": "32767"}}, "clone.maxRate", "32767", "from 32Ki to 1Gi"),
+    ({"clone": {"maxRate": "1025Mi"}}, "clone.maxRate", "1025Mi", "from 32Ki to 1Gi"),
+    ({"clone": {"rate": "1Mi"}}, "clone.rate", "1Mi", "maxRate"),
     (election(lease=10), "leaderElection.leaseDurationSeconds", "10", "renewDeadlineSeconds"),
     (election(renew=2), "leaderElection.renewDeadlineSeconds", "2", "1.2 times"),
     (

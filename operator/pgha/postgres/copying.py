@@ -26,6 +26,7 @@ from pgha.postgres.server import Server, ServerState
 from pgha.postgres.wire import WireError, connected
 
 POLL = 0.2  # seconds
+KILOBYTE = 1024  # bytes in the unit of --max-rate
 PORT = 5432
 ROOM = 64 * 1024 * 1024  # bytes that must stay free beside a second copy
 STOP_WITHIN = 30.0  # seconds for a fast stop after a recovery
@@ -48,9 +49,12 @@ def clone(
     tls: TlsFiles | None,
     cancelled: Callable[[], bool],
     timeout: float,
-    max_rate: str | None = None,
+    max_rate: int | None = None,
 ) -> None:
-    """pg_basebackup into a folder beside PGDATA, then in its place. Raises CopyFailed."""
+    """pg_basebackup into a folder beside PGDATA, then in its place. Raises CopyFailed.
+
+    `max_rate`: bytes a second of data files; the WAL comes by a connection of its own, unlimited.
+    """
     c.write_pgpass(run_dir, password)
     pgdata = directory.pgdata
     side, old = (pgdata.with_name(pgdata.name + suffix) for suffix in (".clone", ".old"))
@@ -64,8 +68,8 @@ def clone(
         directory.bin / "pg_basebackup", "-d", info, "-D", side,
         "--checkpoint=fast", "--wal-method=stream", "--no-password",
     ]  # fmt: skip
-    if max_rate:
-        command.append(f"--max-rate={max_rate}")
+    if max_rate is not None:
+        command.append(f"--max-rate={max_rate // KILOBYTE}")
     try:
         _run(command, f"clone from {source_host}", cancelled, timeout)
         directory.new_id(side)

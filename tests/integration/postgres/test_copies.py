@@ -35,7 +35,7 @@ def never() -> bool:
     return False
 
 
-def clone(node: Node, cancelled: Callable[[], bool] = never, rate: str | None = None) -> None:
+def clone(node: Node, cancelled: Callable[[], bool] = never, rate: int | None = None) -> None:
     copying.clone(
         ADDRESS, REPLICATION_PASSWORD, node.directory, node.run, TLS, cancelled, WITHIN, rate
     )
@@ -128,7 +128,7 @@ def test_a_clone_that_is_given_up_leaves_what_was_there(image: Place) -> None:
         return bool(seen)
 
     with pytest.raises(CopyFailed, match="given up"):
-        clone(standby, enough, rate="1M")
+        clone(standby, enough, rate=2**20)
     assert contents(standby.pgdata) == before
     assert standby.directory.state() is DirectoryState.READY
     assert not side.exists()
@@ -154,7 +154,7 @@ def test_a_clone_that_dies_leaves_what_was_there(image: Place, victim: str) -> N
     striker = threading.Thread(target=strike)
     striker.start()
     with pytest.raises(CopyFailed, match=f"clone from {ADDRESS} failed"):
-        clone(standby, rate="1M")
+        clone(standby, rate=2**20)
     striker.join()
     assert contents(standby.pgdata) == before
     assert standby.directory.state() is DirectoryState.READY
