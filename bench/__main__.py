@@ -3,6 +3,7 @@
   run      outages of the systems under the faults; without a verb: run, cost, tables and plots
   cost     what an idle and a loaded cluster costs
   pgbench  throughput with the agent and without it
+  growth   the same cluster beside many others on one API server, PostgreSQL simulated
   report   tables and plots of results that are there
 Owns the command line and the order of trials: systems take turns, fault by fault, so that the
 machine's mood hits all of them alike. Trials that were made are kept if it is interrupted.
@@ -24,7 +25,7 @@ from typing import Any
 
 import psycopg
 
-from bench import patroni_image, throughput
+from bench import growth, patroni_image, throughput
 from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
@@ -37,7 +38,7 @@ from tests.support.entering import enter_network
 from tests.support.kube import Kube, KubeError
 
 TRIALS = 20
-VERBS = ("all", "run", "cost", "pgbench", "report")
+VERBS = ("all", "run", "cost", "pgbench", "growth", "report")
 FAILURES = (AssertionError, KubeError, LabError, psycopg.Error, OSError,
             subprocess.SubprocessError)  # fmt: skip
 KNOWN = ("pgha", "patroni", "patroni-min")
@@ -118,8 +119,27 @@ def pgbench(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     say(f"pgbench: {json.dumps(found)}")
 
 
+def grow(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    options.into.mkdir(parents=True, exist_ok=True)
+    for clusters in options.clusters:
+        found = growth.measure(
+            lab, kube, clusters, options.members, options.per_namespace, options.seconds,
+            options.into,
+        )  # fmt: skip
+        keep(options.into / "growth.jsonl", found)
+        say(f"growth: {json.dumps(found)}")
+
+
 def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def numbers(text: str) -> list[int]:
+    """`1,10,100`; argparse says the rest."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: every number must be 1 or more")
+    return found
 
 
 def main(arguments: list[str]) -> int:
@@ -134,6 +154,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--minutes", type=float, default=600, help="no trial begins after so many")
     parser.add_argument("--seconds", type=float, default=60, help="of each reading of cost")
     parser.add_argument("--rounds", type=int, default=6, help="of pgbench, each side")
+    parser.add_argument("--clusters", type=numbers, default=[1, 10, 100, 500],
+                        help="of growth, one after the other; default: 1,10,100,500")  # fmt: skip
+    parser.add_argument("--members", type=int, default=3, help="of each cluster of growth")
+    parser.add_argument("--per-namespace", type=int, default=growth.PER_NAMESPACE,
+                        help="clusters of growth that share one; default: %(default)s")  # fmt: skip
     parser.add_argument("--into", type=Path, help="folder of the results")
     parser.add_argument("--config", type=json.loads, default={},
                         help="stack config that differs from the default, as JSON")  # fmt: skip
@@ -153,7 +178,7 @@ def main(arguments: list[str]) -> int:
     if options.verb in ("all", "report"):
         make_plot_environment(lab)
     if options.verb != "report":
-        if any(name != "pgha" for name in options.system):
+        if options.verb != "growth" and any(name != "pgha" for name in options.system):
             patroni_image.build(lab.layout.cache.root)
         lab.up()
         enter_network(lab.layout.name)
@@ -164,6 +189,8 @@ def main(arguments: list[str]) -> int:
             cost(options, lab, kube)
         if options.verb in ("all", "pgbench"):
             pgbench(options, lab, kube)
+        if options.verb == "growth":
+            grow(options, lab, kube)
     print_tables(options.into)
     if options.verb in ("all", "report"):
         write_docs(options.into, lab)

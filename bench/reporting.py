@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
+from bench import growth
 from bench.phases import PHASES
 from bench.table import (
     COLUMNS,
@@ -32,9 +34,22 @@ def print_tables(results: Path) -> None:
         print(text(COLUMNS, lines), end="\n\n")
         print(text(("system", "fault", "way", *PHASES), phase_lines(trials)), end="\n\n")
         print(probe_line(trials))
+    grown = growth_rows(results)
+    if grown:
+        print(text(*growth.lines(grown)))
     costs = cost_lines(results)
     if costs:
         print(text(costs[0], costs[1:]))
+
+
+def growth_rows(results: Path) -> list[dict[str, Any]]:
+    """By the number of clusters; of each number the last reading."""
+    found = {}
+    for file in sorted(results.rglob("growth.jsonl")):
+        for line in file.read_text().splitlines():
+            reading = json.loads(line)
+            found[reading["clusters"]] = reading
+    return [found[number] for number in sorted(found)]
 
 
 def cost_lines(results: Path) -> list[list[str]]:
@@ -77,6 +92,9 @@ def write_docs(results: Path, lab: Lab) -> None:
     for file in sorted(results.rglob("pgbench.json")):
         lines = [[k, shown(v)] for k, v in json.loads(file.read_text()).items()]
         (DOCS / "pgbench.md").write_text(markdown(("figure", "value"), lines) + "\n")
+    grown = growth_rows(results)
+    if grown:
+        (DOCS / "growth.md").write_text(markdown(*growth.lines(grown)) + "\n")
     costs = cost_lines(results)
     if costs:
         (DOCS / "cost.md").write_text(markdown(costs[0], costs[1:]) + "\n")

@@ -99,7 +99,7 @@ def make_namespace(kube: Kube, name: str) -> None:
     until(f"the default ServiceAccount of {name}", lambda: kube.get(path), 20, 0.1)
 
 
-def drop_leftovers(kube: Kube, names: list[str] | None = None) -> None:
+def drop_leftovers(kube: Kube, names: list[str] | None = None, seconds: float = 120) -> None:
     """Remove namespaces of this benchmark, of a killed run too, and wait until they are gone."""
 
     def left() -> list[str]:
@@ -109,7 +109,7 @@ def drop_leftovers(kube: Kube, names: list[str] | None = None) -> None:
 
     for name in left():
         drop_namespace(kube, name)
-    until("the benchmark's namespaces gone", lambda: not left(), 120, 0.5)
+    until("the benchmark's namespaces gone", lambda: not left(), seconds, 0.5)
 
 
 def pods_watched(kube: Kube, namespace: str, role: str) -> Watched:

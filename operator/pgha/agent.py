@@ -169,6 +169,10 @@ class Agent:
         say_who_dies(self.identity.incarnation)
         self.log("agent-started", incarnation=self.identity.incarnation,
                  version=self.settings.version, pid=os.getpid())
+        self.serve()
+
+    def serve(self) -> None:
+        """All that this member does, without what belongs to a process; until it is to end."""
         self.guard.start()
         self.metrics.lease_left(lambda: (t := self.keeper.tenure()) and t.left or 0.0)
         self.metrics.api_calls(self.api.calls)

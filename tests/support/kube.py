@@ -58,6 +58,13 @@ class Kube:
             raise KubeError(answer.status, f"{method} {path}: {answer.data.decode()}")
         return dict(json.loads(answer.data)) if answer.data else {}
 
+    def text(self, path: str) -> str:
+        """What is no JSON: metrics."""
+        answer = self._pool.request("GET", self._host + path, timeout=30.0)
+        if answer.status >= 300:
+            raise KubeError(answer.status, f"GET {path}")
+        return str(answer.data.decode())
+
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         try:
             return self.request("GET", path + (f"?{urlencode(query)}" if query else ""))
