@@ -4,6 +4,7 @@
   cost     what an idle and a loaded cluster costs
   pgbench  throughput with the agent and without it
   growth   the same cluster beside many others on one API server, PostgreSQL simulated
+  profile  where an agent's time goes, in an idle minute and in a failover (of pgha)
   report   tables and plots of results that are there
 Owns the command line and the order of trials: systems take turns, fault by fault, so that the
 machine's mood hits all of them alike. Trials that were made are kept if it is interrupted.
@@ -25,7 +26,7 @@ from typing import Any
 
 import psycopg
 
-from bench import growth, patroni_image, throughput
+from bench import growth, patroni_image, profiling, throughput
 from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
@@ -38,7 +39,7 @@ from tests.support.entering import enter_network
 from tests.support.kube import Kube, KubeError
 
 TRIALS = 20
-VERBS = ("all", "run", "cost", "pgbench", "growth", "report")
+VERBS = ("all", "run", "cost", "pgbench", "growth", "profile", "report")
 FAILURES = (AssertionError, KubeError, LabError, psycopg.Error, OSError,
             subprocess.SubprocessError)  # fmt: skip
 KNOWN = ("pgha", "patroni", "patroni-min")
@@ -130,6 +131,19 @@ def grow(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
         say(f"growth: {json.dumps(found)}")
 
 
+def profile(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    options.into.mkdir(parents=True, exist_ok=True)
+    spy = make_plot_environment(lab).with_name("py-spy")
+    with standing(lab, kube, ["pgha"], options.config) as systems:
+        system = systems["pgha"]
+        found = profiling.idle(system, spy, options.seconds, options.into)
+        for fault in options.faults:
+            found += profiling.failover(system, FAULTS[fault], spy, options.into)
+            recycle(system)
+    for each in found:
+        keep(options.into / "profiles.jsonl", each)
+
+
 def say(text: str) -> None:
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
@@ -175,10 +189,11 @@ def main(arguments: list[str]) -> int:
     default = lab.layout.cache.root / "bench" / time.strftime("%Y%m%d-%H%M%S")
     options.into = options.into or default
     # What comes from outside first: the lab's network leads nowhere.
-    if options.verb in ("all", "report"):
+    if options.verb in ("all", "profile", "report"):
         make_plot_environment(lab)
     if options.verb != "report":
-        if options.verb != "growth" and any(name != "pgha" for name in options.system):
+        several = options.verb in ("all", "run", "cost")
+        if several and any(name != "pgha" for name in options.system):
             patroni_image.build(lab.layout.cache.root)
         lab.up()
         enter_network(lab.layout.name)
@@ -191,6 +206,8 @@ def main(arguments: list[str]) -> int:
             pgbench(options, lab, kube)
         if options.verb == "growth":
             grow(options, lab, kube)
+        if options.verb == "profile":
+            profile(options, lab, kube)
     print_tables(options.into)
     if options.verb in ("all", "report"):
         write_docs(options.into, lab)

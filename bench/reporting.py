@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench import growth
+from bench import growth, profiling
 from bench.phases import PHASES
 from bench.table import (
     COLUMNS,
@@ -34,12 +35,25 @@ def print_tables(results: Path) -> None:
         print(text(COLUMNS, lines), end="\n\n")
         print(text(("system", "fault", "way", *PHASES), phase_lines(trials)), end="\n\n")
         print(probe_line(trials))
+    profiles = profile_lines(results)
+    if profiles:
+        print(text(profiling.HEAD, profiles))
     grown = growth_rows(results)
     if grown:
         print(text(*growth.lines(grown)))
     costs = cost_lines(results)
     if costs:
         print(text(costs[0], costs[1:]))
+
+
+def profile_lines(results: Path) -> list[list[str]]:
+    """The functions of each profile; of the same thing the last one."""
+    found = {}
+    for file in sorted(results.rglob("profiles.jsonl")):
+        for line in file.read_text().splitlines():
+            each = json.loads(line)
+            found[each["what"], each["role"]] = each
+    return profiling.lines(list(found.values()))
 
 
 def growth_rows(results: Path) -> list[dict[str, Any]]:
@@ -92,6 +106,11 @@ def write_docs(results: Path, lab: Lab) -> None:
     for file in sorted(results.rglob("pgbench.json")):
         lines = [[k, shown(v)] for k, v in json.loads(file.read_text()).items()]
         (DOCS / "pgbench.md").write_text(markdown(("figure", "value"), lines) + "\n")
+    profiles = profile_lines(results)
+    if profiles:
+        (DOCS / "profile.md").write_text(markdown(profiling.HEAD, profiles) + "\n")
+        for file in sorted(results.rglob("flame-*.svg")):
+            shutil.copy(file, DOCS / file.name)
     grown = growth_rows(results)
     if grown:
         (DOCS / "growth.md").write_text(markdown(*growth.lines(grown)) + "\n")
