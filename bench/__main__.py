@@ -4,6 +4,7 @@
   cost     what an idle and a loaded cluster costs
   pgbench  throughput with the agent and without it
   growth   the same cluster beside many others on one API server, PostgreSQL simulated
+  sizes    1 to 9 members, small and large databases (clone, rewind), rates of WAL (of pgha)
   profile  where an agent's time goes, in an idle minute and in a failover (of pgha)
   report   tables and plots of results that are there
 Owns the command line and the order of trials: systems take turns, fault by fault, so that the
@@ -26,7 +27,7 @@ from typing import Any
 
 import psycopg
 
-from bench import growth, patroni_image, profiling, throughput
+from bench import growth, patroni_image, profiling, sizes, throughput
 from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
@@ -39,7 +40,7 @@ from tests.support.entering import enter_network
 from tests.support.kube import Kube, KubeError
 
 TRIALS = 20
-VERBS = ("all", "run", "cost", "pgbench", "growth", "profile", "report")
+VERBS = ("all", "run", "cost", "pgbench", "growth", "sizes", "profile", "report")
 FAILURES = (AssertionError, KubeError, LabError, psycopg.Error, OSError,
             subprocess.SubprocessError)  # fmt: skip
 KNOWN = ("pgha", "patroni", "patroni-min")
@@ -131,6 +132,19 @@ def grow(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
         say(f"growth: {json.dumps(found)}")
 
 
+def size(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    options.into.mkdir(parents=True, exist_ok=True)
+
+    def kept(kind: str, figures: dict[str, Any]) -> None:
+        keep(options.into / "sizes.jsonl", {"kind": kind, **figures})
+        say(f"sizes: {kind} {json.dumps(figures)}")
+
+    drop_leftovers(kube)
+    sizes.measure(
+        lab, kube, options.config, options.replicas, options.databases, options.seconds, kept
+    )
+
+
 def profile(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     options.into.mkdir(parents=True, exist_ok=True)
     spy = make_plot_environment(lab).with_name("py-spy")
@@ -173,6 +187,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--members", type=int, default=3, help="of each cluster of growth")
     parser.add_argument("--per-namespace", type=int, default=growth.PER_NAMESPACE,
                         help="clusters of growth that share one; default: %(default)s")  # fmt: skip
+    parser.add_argument("--replicas", type=numbers, default=[1, 2, 3, 5, 9],
+                        help="members, of sizes; default: 1,2,3,5,9")  # fmt: skip
+    parser.add_argument("--databases", type=numbers, default=[10, 100, 1000],
+                        help="MB, of sizes; default: 10,100,1000")  # fmt: skip
     parser.add_argument("--into", type=Path, help="folder of the results")
     parser.add_argument("--config", type=json.loads, default={},
                         help="stack config that differs from the default, as JSON")  # fmt: skip
@@ -206,6 +224,8 @@ def main(arguments: list[str]) -> int:
             pgbench(options, lab, kube)
         if options.verb == "growth":
             grow(options, lab, kube)
+        if options.verb == "sizes":
+            size(options, lab, kube)
         if options.verb == "profile":
             profile(options, lab, kube)
     print_tables(options.into)

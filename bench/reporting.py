@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench import growth, profiling
+from bench import growth, profiling, sizes
 from bench.phases import PHASES
 from bench.table import (
     COLUMNS,
@@ -35,6 +35,8 @@ def print_tables(results: Path) -> None:
         print(text(COLUMNS, lines), end="\n\n")
         print(text(("system", "fault", "way", *PHASES), phase_lines(trials)), end="\n\n")
         print(probe_line(trials))
+    for kind, figures in sizes.load(results).items():
+        print(f"{kind}\n{text(*sizes.lines(figures))}", end="\n\n")
     profiles = profile_lines(results)
     if profiles:
         print(text(profiling.HEAD, profiles))
@@ -106,6 +108,10 @@ def write_docs(results: Path, lab: Lab) -> None:
     for file in sorted(results.rglob("pgbench.json")):
         lines = [[k, shown(v)] for k, v in json.loads(file.read_text()).items()]
         (DOCS / "pgbench.md").write_text(markdown(("figure", "value"), lines) + "\n")
+    measured = sizes.load(results)
+    if measured:
+        tables = [f"## {kind}\n\n{markdown(*sizes.lines(f))}\n" for kind, f in measured.items()]
+        (DOCS / "sizes.md").write_text("\n".join(tables))
     profiles = profile_lines(results)
     if profiles:
         (DOCS / "profile.md").write_text(markdown(profiling.HEAD, profiles) + "\n")
