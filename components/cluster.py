@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pulumi
@@ -36,10 +37,12 @@ class PostgresCluster(pulumi.ComponentResource):
         config: ClusterConfig,
         standing: Standing,
         opts: pulumi.ResourceOptions | None = None,
+        now: datetime | None = None,
     ) -> None:
+        """`now`: the time by which certificates are renewed, the clock's if left out."""
         check_changes(config, standing)
         super().__init__("pgha:index:PostgresCluster", name, None, opts)
-        context = Context(config, Names.of(config), standing)
+        context = Context(config, Names.of(config), standing, now or datetime.now(UTC))
         inside = pulumi.ResourceOptions(parent=self)
         credentials = Credentials(name, context, inside)
         election = Election(name, context, inside)
@@ -47,6 +50,7 @@ class PostgresCluster(pulumi.ComponentResource):
             name,
             context,
             auth_secret=credentials.auth_secret,
+            tls_secret=credentials.tls_secret,
             username=credentials.user,
             after=[*credentials.objects, *election.objects],
             opts=inside,
@@ -55,7 +59,12 @@ class PostgresCluster(pulumi.ComponentResource):
         policy = NetworkPolicy(name, context, inside)
         Services(name, context, after=[*monitoring.objects, *policy.objects], opts=inside)
         self.outputs = cluster_outputs(
-            config, context.names, credentials.user, credentials.password, credentials.auth_secret
+            config,
+            context.names,
+            credentials.user,
+            credentials.password,
+            credentials.auth_secret,
+            credentials.ca_certificate,
         )
         self.register_outputs(self.outputs)
 

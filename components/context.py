@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import pulumi
 
@@ -13,11 +14,12 @@ from components.naming import STACK, Names
 
 @dataclass(frozen=True)
 class Context:
-    """The config, the names, and what stands already."""
+    """The config, the names, what stands already, and when this run is."""
 
     config: ClusterConfig
     names: Names
     standing: Standing
+    now: datetime
 
     @property
     def annotations(self) -> dict[str, str]:

@@ -1,10 +1,13 @@
-"""Secrets of one cluster: the superuser's, and what the members share. Owns how they are made.
+"""Secrets of one cluster: the superuser's, what the members share, the server's certificate. Owns
+how they are made.
 
-A secret is generated once and lives in a `pulumi.Stash` of the stack's state. A Secret that an
-earlier life of the stack left behind (deletionPolicy Halt or Delete) is taken over with its
-values: the data that was kept knows no other password. Both Secrets go through a provider of
-their own with `upsertExistingObjects`, so that "already exists" is no error for them alone; that
-they are this stack's was checked by live/changes.py before.
+A secret is generated once and lives in a `pulumi.Stash` of the stack's state; the keys of CAs live
+nowhere else. A Secret that an earlier life of the stack left behind (deletionPolicy Halt or Delete)
+is taken over with its values: the data that was kept knows no other password, and clients trust no
+other CA. The Secrets go through a provider of their own with `upsertExistingObjects`, so that
+"already exists" is no error for them alone (that they are this stack's was checked by
+live/changes.py before), and with `enableSecretMutable`, so that a renewed certificate is an update
+in place, which a protected Secret allows too, and not a Secret that is away for a while.
 """
 
 from __future__ import annotations
@@ -12,14 +15,16 @@ from __future__ import annotations
 import base64
 import secrets
 import string
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from components.certificates import member_certificates
+from components.certificates import Served, for_members, for_server, new_authority, served
 from components.context import Context
 from components.live.changes import PASSWORD, USER
+from components.live.given_tls import flaw
 
 PASSWORD_LENGTH = 16
 """Letters and digits: 95 bits."""
@@ -31,9 +36,13 @@ def generated_password() -> str:
 
 
 class Credentials(pulumi.ComponentResource):
-    """The Secrets NAME-auth (unless authSecret names another) and NAME-members."""
+    """The Secrets NAME-auth (unless authSecret names another), NAME-members, and NAME-tls (unless
+    clientTLS.secretName names another)."""
 
     auth_secret: str
+    tls_secret: str
+    ca_certificate: pulumi.Output[str] | None
+    """PEM, public: what clients trust; None if it is in a Secret that a preview cannot read."""
     user: str
     password: pulumi.Output[str] | None
     """The superuser's password, secret; None if it is in a Secret that a preview cannot read."""
@@ -45,8 +54,8 @@ class Credentials(pulumi.ComponentResource):
         self._provider = self._adopting_provider()
         names, config = context.names, context.config
         self.objects = []
-        members = self._stash(names.members_secret, self._members_values())
-        self._secret(names.members_secret, members)
+        self._declare_members()
+        self._declare_tls()
         if config.auth_secret.name:
             self.auth_secret = config.auth_secret.name
             own = context.standing.secrets.get(self.auth_secret)
@@ -64,6 +73,7 @@ class Credentials(pulumi.ComponentResource):
         return kubernetes.Provider(
             f"{self._context.names.name}-kept",
             upsert_existing_objects=True,
+            enable_secret_mutable=True,
             kubeconfig=stack.get("kubeconfig"),
             context=stack.get("context"),
             cluster=stack.get("cluster"),
@@ -76,14 +86,47 @@ class Credentials(pulumi.ComponentResource):
             return {USER: kept.values[USER], PASSWORD: kept.values[PASSWORD]}
         return {USER: self._context.config.username, PASSWORD: generated_password()}
 
-    def _members_values(self) -> dict[str, str]:
-        kept = self._context.standing.secrets.get(self._context.names.members_secret)
-        if kept is not None:
-            return dict(kept.values)
-        return {
-            "replicationPassword": secrets.token_urlsafe(24),
-            **member_certificates(self._context.names),
-        }
+    def _declare_members(self) -> None:
+        """A stash of before the CA was kept holds a certificate, as a Secret that was kept does."""
+        names, now = self._context.names, self._context.now
+        kept = self._context.standing.secrets.get(names.members_secret)
+        generated = {"replicationPassword": secrets.token_urlsafe(24)}
+        values = self._stash(names.members_secret, dict(kept.values) if kept else generated)
+        authority = self._stash(f"{names.members_secret}-ca", new_authority(names, now))
+
+        def members(both: list[dict[str, str]]) -> dict[str, str]:
+            own, ca = both
+            made = served(ca, for_members(names), now, _kept(own, "member"))
+            return {
+                "replicationPassword": own["replicationPassword"],
+                "ca.crt": made.ca,
+                "member.crt": made.certificate,
+                "member.key": made.key,
+            }
+
+        together: pulumi.Output[Any] = pulumi.Output.all(values, authority)
+        self._secret(names.members_secret, together.apply(members))
+
+    def _declare_tls(self) -> None:
+        names, now, given = self._context.names, self._context.now, self._context.config.client_tls
+        self.tls_secret = given.secret_name or names.tls_secret
+        found = self._context.standing.secrets.get(self.tls_secret)
+        if given.secret_name:
+            self.ca_certificate = (
+                pulumi.Output.from_input(found.values["ca.crt"]) if found else None
+            )
+            return
+        kept = {} if found is None or flaw(found.values) else dict(found.values)
+        authority = self._stash(names.tls_secret, {**new_authority(names, now), **kept})
+
+        def tls(own: dict[str, str]) -> dict[str, str]:
+            wanted = for_server(names, given.validity_days)
+            made = served(own, wanted, now, _kept(own, "tls"))
+            return {"ca.crt": made.ca, "tls.crt": made.certificate, "tls.key": made.key}
+
+        values = authority.apply(tls)
+        self.ca_certificate = pulumi.Output.unsecret(values.apply(lambda each: each["ca.crt"]))
+        self._secret(names.tls_secret, values)
 
     def _stash(self, name: str, values: dict[str, str]) -> pulumi.Output[dict[str, str]]:
         """The values of the run that made the stash; those of later runs are ignored."""
@@ -120,3 +163,10 @@ class Credentials(pulumi.ComponentResource):
                 opts=options,
             )
         )
+
+
+def _kept(values: Mapping[str, str], name: str) -> Served | None:
+    """The certificate that an earlier life left in the values, if one did."""
+    if f"{name}.crt" not in values:
+        return None
+    return Served(values["ca.crt"], values[f"{name}.crt"], values[f"{name}.key"])

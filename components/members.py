@@ -28,6 +28,7 @@ class Members(pulumi.ComponentResource):
         name: str,
         context: Context,
         auth_secret: str,
+        tls_secret: str,
         username: str,
         after: list[pulumi.Resource],
         opts: pulumi.ResourceOptions,
@@ -55,7 +56,7 @@ class Members(pulumi.ComponentResource):
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
             "selector": {"matchLabels": names.selector},
-            "template": pod_template(config, names, auth_secret, settings_hash(text)),
+            "template": pod_template(config, names, auth_secret, tls_secret, settings_hash(text)),
         }
         if config.durable:
             spec["persistentVolumeClaimRetentionPolicy"] = retention_policy(config)

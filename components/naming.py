@@ -68,6 +68,10 @@ class Names:
         return f"{self.name}-members"
 
     @property
+    def tls_secret(self) -> str:
+        return f"{self.name}-tls"
+
+    @property
     def config_map(self) -> str:
         return f"{self.name}-config"
 

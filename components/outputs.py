@@ -25,13 +25,19 @@ CLIENT_SETTINGS = {
 
 
 def dsn(
-    user: str, password: str | None, hosts: list[str], database: str, session: str | None
+    user: str,
+    password: str | None,
+    hosts: list[str],
+    database: str,
+    session: str | None,
+    sslmode: str | None = None,
 ) -> str:
     """A connection URI of libpq 12 or later (prefer-standby: 14 or later)."""
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     where = ",".join(f"{host}:{POSTGRES_PORT}" for host in hosts)
     chosen = {"target_session_attrs": session} if session else {}
-    query = urlencode({**chosen, **CLIENT_SETTINGS})
+    encrypted = {"sslmode": sslmode} if sslmode else {}
+    query = urlencode({**chosen, **encrypted, **CLIENT_SETTINGS})
     return f"postgresql://{login}@{where}/{quote(database, safe='')}?{query}"
 
 
@@ -59,14 +65,18 @@ def cluster_outputs(
     user: str,
     password: pulumi.Output[str] | None,
     secret_name: str,
+    ca_certificate: pulumi.Output[str] | None,
 ) -> dict[str, Any]:
     """All outputs by name. DSNs are secret when they hold the password; a preview that cannot
-    read your own Secret leaves it out."""
+    read your own Secrets leaves it, and the CA's certificate, out."""
+    sslmode = "require" if config.client_tls.mode == "Require" else None
     members = [names.member_host(ordinal) for ordinal in range(config.replicas)]
 
     def with_password(hosts: list[str], session: str | None) -> pulumi.Output[str]:
         known: pulumi.Output[str | None] = pulumi.Output.from_input(password)
-        return known.apply(lambda secret: dsn(user, secret, hosts, config.database, session))
+        return known.apply(
+            lambda secret: dsn(user, secret, hosts, config.database, session, sslmode)
+        )
 
     primary = names.service_host(names.name)
     outputs: dict[str, Any] = {
@@ -81,6 +91,8 @@ def cluster_outputs(
         "psqlCommand": psql_command(config),
         "statusCommand": status_command(config),
     }
+    if ca_certificate is not None:
+        outputs["caCertificate"] = ca_certificate
     if config.hot:
         standby = names.service_host(names.standby_service)
         outputs |= {"standbyService": standby, "dsnStandby": with_password([standby], None)}

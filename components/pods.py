@@ -25,7 +25,7 @@ _CONTAINER_SECURITY = {
 
 
 def pod_template(
-    config: ClusterConfig, names: Names, auth_secret: str, settings_hash: str
+    config: ClusterConfig, names: Names, auth_secret: str, tls_secret: str, settings_hash: str
 ) -> dict[str, Any]:
     """The StatefulSet's spec.template. Role labels are not in it: the agents set them."""
     given = config.pod_template
@@ -62,7 +62,7 @@ def pod_template(
             },
             "initContainers": [_operator(config)],
             "containers": [_postgres(config)],
-            "volumes": _volumes(config, names, auth_secret),
+            "volumes": _volumes(config, names, auth_secret, tls_secret),
             **_placement(config, names),
         },
     }
@@ -123,6 +123,7 @@ def _postgres(config: ClusterConfig) -> dict[str, Any]:
             {"name": "config", "mountPath": "/etc/pgha/config", "readOnly": True},
             {"name": "auth", "mountPath": "/etc/pgha/auth", "readOnly": True},
             {"name": "members", "mountPath": "/etc/pgha/members", "readOnly": True},
+            {"name": "tls", "mountPath": "/etc/pgha/tls", "readOnly": True},
         ],
         **_resources(config),
     }
@@ -134,7 +135,9 @@ def _resources(config: ClusterConfig) -> dict[str, Any]:
     return {"resources": given} if given else {}
 
 
-def _volumes(config: ClusterConfig, names: Names, auth_secret: str) -> list[dict[str, Any]]:
+def _volumes(
+    config: ClusterConfig, names: Names, auth_secret: str, tls_secret: str
+) -> list[dict[str, Any]]:
     secret_mode = 0o440  # readable by fsGroup alone
     volumes: list[dict[str, Any]] = [
         {"name": "operator", "emptyDir": {}},
@@ -148,6 +151,7 @@ def _volumes(config: ClusterConfig, names: Names, auth_secret: str) -> list[dict
             "name": "members",
             "secret": {"secretName": names.members_secret, "defaultMode": secret_mode},
         },
+        {"name": "tls", "secret": {"secretName": tls_secret, "defaultMode": secret_mode}},
     ]
     if not config.durable:
         limit = config.storage.resources.requests.storage

@@ -34,6 +34,7 @@ def settings_json(config: ClusterConfig, username: str) -> str:
         "database": config.database,
         "parameters": {key.lower(): value for key, value in config.parameters.items()},
         "monitor": config.monitor or None,
+        "clientTLS": config.client_tls.mode,
     }
     if config.quorum_failover:  # left out while off: the members of before need no restart
         settings["quorumFailover"] = True

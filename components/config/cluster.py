@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from components.config.client_tls import ClientTLS, is_secret_name
 from components.config.clone import Clone
 from components.config.election import LeaderElection
 from components.config.keys import join, key
@@ -22,7 +23,6 @@ DELETION_POLICIES = ("Halt", "Delete", "WipeOut", "DoNotTerminate")
 BUILTIN, OPERATOR = "prometheus.io/builtin", "prometheus.io/operator"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
-_SECRET_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", re.ASCII)
 _ROLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 _VERSION = re.compile(r"(\d+)(\.\d+)?", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]*", re.ASCII)
@@ -37,7 +37,7 @@ class AuthSecret:
     POSTGRES_PASSWORD; without it the stack makes NAME-auth."""
 
     def check(self, path: str) -> None:
-        if self.name and (len(self.name) > 253 or not _SECRET_NAME.fullmatch(self.name)):
+        if self.name and not is_secret_name(self.name):
             raise refusal(join(path, "name"), self.name, "it must be the name of a Secret")
 
 
@@ -100,6 +100,9 @@ class ClusterConfig:
 
     auth_secret: AuthSecret = key(AuthSecret)
     """A Secret of your own for the superuser."""
+
+    client_tls: ClientTLS = key(ClientTLS, spelled="clientTLS")
+    """How clients are encrypted."""
 
     username: str = key("string", "postgres")
     """Superuser made by initdb; with authSecret the Secret's POSTGRES_USER counts. Fixed once the

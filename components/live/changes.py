@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from components.config.cluster import ClusterConfig
 from components.config.quantity import quantity_bytes
 from components.config.refusal import Refused, refusal
+from components.live.given_tls import flaw
 from components.live.standing import LiveSecret, Standing
 from components.naming import STACK, Names
 
@@ -93,8 +94,23 @@ def _secrets(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
             )
     kept: list[tuple[str, tuple[str, ...]]] = [(names.members_secret, MEMBER_KEYS)]
     kept += [] if own else [(names.auth_secret, (USER, PASSWORD))]
+    kept += [] if config.client_tls.secret_name else [(names.tls_secret, ())]
     for name, keys in kept:
         yield from _kept_secret(name, keys, standing.secrets.get(name), config, standing)
+    yield from _tls(config, standing)
+
+
+def _tls(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
+    given = config.client_tls.secret_name
+    if not given:
+        return
+    found = standing.secrets.get(given)
+    if found is None:
+        why: str | None = f"namespace {config.namespace} has no Secret of that name"
+    elif why := flaw(found.values):
+        why = f"that Secret {why}"
+    if why:
+        yield refusal("clientTLS.secretName", given, why)
 
 
 def _kept_secret(

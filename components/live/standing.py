@@ -100,7 +100,11 @@ def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
     _require_namespace(api, names)
     try:
         stateful_set = api.get(f"{apps}/statefulsets/{names.name}")
-        wanted = [names.members_secret, config.auth_secret.name or names.auth_secret]
+        wanted = [
+            names.members_secret,
+            config.auth_secret.name or names.auth_secret,
+            config.client_tls.secret_name or names.tls_secret,
+        ]
         secrets = {
             name: _secret(found)
             for name in wanted

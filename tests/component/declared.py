@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pulumi
@@ -68,10 +69,15 @@ class Run:
 
 
 class _Recorder(mocks.Mocks):
+    """Stashes give what is in `stashed`, the state of an earlier run, else their input."""
+
+    def __init__(self, stashed: Mapping[str, Any]) -> None:
+        self._stashed = stashed
+
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
         state = dict(args.inputs)
         if args.typ == "pulumi:index:Stash":
-            state["output"] = args.inputs["input"]
+            state["output"] = self._stashed.get(args.name, args.inputs["input"])
         return f"{args.name}-id", state
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:
@@ -81,8 +87,8 @@ class _Recorder(mocks.Mocks):
 class _Monitor(mocks.MockMonitor):
     """The mock engine, keeping each request."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(_Recorder())
+    def __init__(self, run: Run, stashed: Mapping[str, Any]) -> None:
+        super().__init__(_Recorder(stashed))
         self._run = run
 
     def RegisterResource(self, request: resource_pb2.RegisterResourceRequest) -> Any:  # noqa: N802
@@ -113,18 +119,26 @@ def _revealed(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def declare(standing: Standing | None = None, **config: Any) -> Run:
-    """What the program declares for the seed's stack with these keys changed."""
+def declare(
+    standing: Standing | None = None,
+    now: datetime | None = None,
+    after: Run | None = None,
+    **config: Any,
+) -> Run:
+    """What the program declares for the seed's stack with these keys changed, at the time `now`,
+    with the stashes that the run `after` left in the state."""
     run = Run()
+    stashes = [r for r in after.resources if r.kind == "Stash"] if after else []
+    stashed = {r.name: r.inputs["input"] for r in stashes}
     made = cluster_config({**SEED, **config}, "test")
 
     async def program() -> None:
         settings.configure(
             settings.Settings(
-                project="pgha", stack="test", monitor=_Monitor(run), engine=_Engine(run)
+                project="pgha", stack="test", monitor=_Monitor(run, stashed), engine=_Engine(run)
             )
         )
-        await runtime_stack.run_pulumi_func(lambda: _body(run, made, standing))
+        await runtime_stack.run_pulumi_func(lambda: _body(run, made, standing, now))
 
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -136,9 +150,9 @@ def declare(standing: Standing | None = None, **config: Any) -> Run:
     return run
 
 
-def _body(run: Run, config: Any, standing: Standing | None) -> None:
+def _body(run: Run, config: Any, standing: Standing | None, now: datetime | None) -> None:
     runtime_stack.Stack(lambda: None)
-    cluster = PostgresCluster(config.name, config, standing or Standing(STACK))
+    cluster = PostgresCluster(config.name, config, standing or Standing(STACK), now=now)
 
     def keep(key: str) -> Any:
         def kept(value: Any) -> None:

@@ -129,6 +129,7 @@ def test_settings_are_what_the_agent_reads() -> None:
         "database": "mssqlserver",
         "parameters": {"work_mem": "8MB"},
         "monitor": None,
+        "clientTLS": "Prefer",
     }
 
 

@@ -16,7 +16,7 @@ from tests.component.declared import STACK, Run, declare
 pytestmark = pytest.mark.component
 
 NAME = "ha-mssqlserver"
-AUTH, MEMBERS = f"{NAME}-auth", f"{NAME}-members"
+AUTH, MEMBERS, TLS = f"{NAME}-auth", f"{NAME}-members", f"{NAME}-tls"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_members_come_after_their_rights_and_secrets_and_go_before(seed: Run) ->
         f"kubernetes:rbac.authorization.k8s.io/v1:RoleBinding::{NAME}",
         f"kubernetes:core/v1:Secret::{AUTH}",
         f"kubernetes:core/v1:Secret::{MEMBERS}",
+        f"kubernetes:core/v1:Secret::{TLS}",
         f"kubernetes:core/v1:ConfigMap::{NAME}-config",
         f"kubernetes:core/v1:Service::{NAME}-pods",
     } <= needed
@@ -106,7 +107,7 @@ def test_deletion_policy(policy: str, claims: str, secrets_stay: bool, protected
         "whenDeleted": claims,
         "whenScaled": "Retain",
     }
-    for secret in (AUTH, MEMBERS):
+    for secret in (AUTH, MEMBERS, TLS):
         request = run.one("Secret", secret).request
         assert request.retainOnDelete is secrets_stay
         assert request.protect is protected
@@ -116,7 +117,7 @@ def test_deletion_policy(policy: str, claims: str, secrets_stay: bool, protected
 
 
 def test_secrets_are_stashed_once_and_stay_secret(seed: Run) -> None:
-    for name in (AUTH, MEMBERS):
+    for name in (AUTH, MEMBERS, TLS):
         stash = seed.one("Stash", name).request
         assert list(stash.ignoreChanges) == ["input"]
         raw = rpc.deserialize_properties(stash.object, keep_unknowns=True)["input"]
@@ -153,14 +154,17 @@ def test_members_share_a_ca_and_a_certificate(seed: Run) -> None:
 def test_secrets_that_were_kept_are_taken_over() -> None:
     """After Halt the data knows the old password only, and "already exists" is no error."""
     auth = {"POSTGRES_USER": "mssqlserver", "POSTGRES_PASSWORD": "MHRrOcuyddfh3YpU"}
-    members = {key: f"kept {key}" for key in MEMBER_KEYS}
+    members = decoded(declare(), MEMBERS)
     kept = {AUTH: LiveSecret(auth, STACK), MEMBERS: LiveSecret(members, STACK)}
     run = declare(Standing(STACK, secrets=kept))
     assert decoded(run, AUTH) == auth
-    assert decoded(run, MEMBERS) == members
+    again = decoded(run, MEMBERS)
+    assert set(again) == set(MEMBER_KEYS)
+    assert members["ca.crt"] in again["ca.crt"]
+    assert {**again, "ca.crt": members["ca.crt"]} == members
     provider = run.one("kubernetes", f"{NAME}-kept")
     assert provider.inputs["upsertExistingObjects"] in (True, "true")
-    for name in (AUTH, MEMBERS):
+    for name in (AUTH, MEMBERS, TLS):
         assert f"{NAME}-kept" in run.one("Secret", name).request.provider
     assert f"{NAME}-kept" not in run.one("StatefulSet", NAME).request.provider
 
@@ -169,7 +173,8 @@ def test_auth_secret_of_ones_own() -> None:
     own = {"POSTGRES_USER": "boss", "POSTGRES_PASSWORD": "s e/cret"}
     standing = Standing(STACK, secrets={"mine": LiveSecret(own, None)})
     run = declare(standing, authSecret={"name": "mine"}, username="boss")
-    assert run.names("Secret") == {MEMBERS} == run.names("Stash")
+    assert run.names("Secret") == {MEMBERS, TLS}
+    assert run.names("Stash") == {MEMBERS, f"{MEMBERS}-ca", TLS}
     assert run.outputs["secretName"] == "mine"
     assert run.outputs["dsnWrite"].startswith("postgresql://boss:s%20e%2Fcret@")
     volumes = run.spec("StatefulSet", NAME)["template"]["spec"]["volumes"]

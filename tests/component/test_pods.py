@@ -54,6 +54,7 @@ def test_mounts_are_where_the_agent_looks(seed: Run) -> None:
         "/etc/pgha/config": "config",
         "/etc/pgha/auth": "auth",
         "/etc/pgha/members": "members",
+        "/etc/pgha/tls": "tls",
     }
     volumes = {v["name"]: v for v in template(seed)["spec"]["volumes"]}
     assert set(volumes) == set(mounts.values()) - {"data"}
@@ -61,6 +62,7 @@ def test_mounts_are_where_the_agent_looks(seed: Run) -> None:
     assert volumes["config"]["configMap"]["name"] == f"{NAME}-config"
     assert volumes["auth"]["secret"]["secretName"] == f"{NAME}-auth"
     assert volumes["members"]["secret"]["secretName"] == f"{NAME}-members"
+    assert volumes["tls"]["secret"] == {"secretName": f"{NAME}-tls", "defaultMode": 0o440}
 
 
 def test_environment_and_ports(seed: Run) -> None:

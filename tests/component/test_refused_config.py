@@ -37,6 +37,10 @@ def parameter(name: str, value: object) -> dict[str, Any]:
     return {"parameters": {name: value}}
 
 
+def client_tls(**keys: Any) -> dict[str, Any]:
+    return {"clientTLS": keys}
+
+
 def pod(**spec: Any) -> dict[str, Any]:
     return {"podTemplate": {"spec": spec}}
 
@@ -113,6 +117,13 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"authSecret": {"name": "A_b"}}, "authSecret.name", "A_b", "name of a Secret"),
     ({"authSecret": "mine"}, "authSecret", "mine", "map of keys"),
+    ({"clientTLS": "Require"}, "clientTLS", "Require", "map of keys"),
+    (client_tls(mode="Always"), "clientTLS.mode", "Always", "Prefer or Require"),
+    (client_tls(secretName="A_b"), "clientTLS.secretName", "A_b", "name of a Secret"),
+    (client_tls(validityDays=1), "clientTLS.validityDays", "1", "from 2 to 3650"),
+    (client_tls(validityDays=3651), "clientTLS.validityDays", "3651", "from 2 to 3650"),
+    (client_tls(validityDays="1y"), "clientTLS.validityDays", "1y", "whole number"),
+    (client_tls(ca="x"), "clientTLS.ca", "x", "mode, secretName, validityDays"),
     (pod(shareProcessNamespace=True), "podTemplate.spec.shareProcessNamespace", "true", "false"),
     (pod(hostPID=True), "podTemplate.spec.hostPID", "true", "false"),
     (pod(hostNetwork=True), "podTemplate.spec.hostNetwork", "true", "tolerations"),

@@ -133,7 +133,7 @@ def test_role_is_least_privilege(warm: Run) -> None:
 
 def test_everything_is_in_the_namespace_and_names_its_stack(warm: Run) -> None:
     objects = [r for r in warm.resources if r.type.startswith("kubernetes:")]
-    assert len(objects) == 12
+    assert len(objects) == 13
     for made in objects:
         metadata = made.inputs["metadata"]
         assert metadata["namespace"] == "demo", made.name
