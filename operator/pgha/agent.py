@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from pgha.owner import Ownership
 from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
+from pgha.postgres.certificate import ServerCertificate, Source, ends_at
 from pgha.postgres.directory import Directory, DirectoryState
 from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
@@ -55,6 +57,7 @@ from pgha.wake import Bell
 CONFIG = Path("/etc/pgha/config/settings.json")
 AUTH = Path("/etc/pgha/auth")
 MEMBERS = Path("/etc/pgha/members")
+CLIENT_TLS = Path("/etc/pgha/tls")
 RUN = Path("/run/pgha")
 TERMINATION_LOG = Path("/dev/termination-log")
 PEER_PORT, HTTP_PORT = 8009, 8008
@@ -94,8 +97,13 @@ class Agent:
         self.errands = Errands(
             api, identity.pod, identity.uid, settings.name, known=lambda: self._pod_objects
         )
+        self.certificate = ServerCertificate(
+            Source.of_clients(CLIENT_TLS), Source.of_members(MEMBERS), RUN, self._unservable
+        )
+        self.certificate.refresh()
         self.copies = copies.Copies(
-            settings, identity, self.directory, self.server, self.sql, RUN, tls, AUTH, MEMBERS
+            settings, identity, self.directory, self.server, self.sql, RUN, self.certificate.path,
+            AUTH, MEMBERS,
         )
         self.jobs = Jobs(
             {"clone": self.copies.clone, "rewind": self.copies.rewind,
@@ -176,6 +184,8 @@ class Agent:
         self.guard.start()
         self.metrics.lease_left(lambda: (t := self.keeper.tenure()) and t.left or 0.0)
         self.metrics.api_calls(self.api.calls)
+        for which, file in (("server", self.certificate.path), ("member", MEMBERS / "member.crt")):
+            self.metrics.certificate(which, partial(ends_at, file))
         for start in (self.peer_server.start, self.probes.start, self.ownership.start,
                       *(w.start for w in self.watches)):
             start()
@@ -188,6 +198,7 @@ class Agent:
             nap = self._turn()
             self._bell.wait(nap)
             self.server.reap()
+            self._look_at_certificate()
         self._close()
 
     def _turn(self) -> float:
@@ -266,6 +277,16 @@ class Agent:
     def _fenced(self, at: float) -> None:
         self.log("fenced", at=at)
         self._bell.ring()
+
+    def _look_at_certificate(self) -> None:
+        """The mounted files are looked at with every turn, at the latest each LONGEST_NAP."""
+        if self.certificate.refresh():
+            self.server.reload()
+            self.log("certificate-renewed", ends_at=ends_at(self.certificate.path))
+
+    def _unservable(self, why: str) -> None:
+        self.log("certificate-unusable", why=why)
+        self.errands.event("Pod", "CertificateUnusable", why, warning=True)
 
     def _poked(self, body: dict[str, Any]) -> dict[str, Any]:
         self._bell.ring()

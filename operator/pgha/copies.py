@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pgha.peers.tls import TlsFiles
 from pgha.postgres import copying
 from pgha.postgres.directory import Directory
 from pgha.postgres.server import Server, ServerConf
@@ -22,11 +21,11 @@ REWIND_WITHIN = 3600.0
 class Copies:
     def __init__(
         self, settings: Settings, identity: Identity, directory: Directory, server: Server,
-        sql: Sql, run_dir: Path, tls: TlsFiles, auth: Path, members: Path,
+        sql: Sql, run_dir: Path, certificate: Path, auth: Path, members: Path,
     ) -> None:
         self._settings, self._identity = settings, identity
         self._directory, self._server, self._sql = directory, server, sql
-        self._tls, self._auth, self._members = tls, auth, members
+        self._certificate, self._auth, self._members = certificate, auth, members
         self._run = run_dir
 
     def replication_password(self) -> str:
@@ -36,7 +35,7 @@ class Copies:
         s = self._settings
         return ServerConf(
             name=self._identity.pod, username=s.username, parameters=s.parameters, hot=s.hot,
-            major=s.major, tls=self._tls,
+            major=s.major, certificate=self._certificate, require_tls=s.require_tls,
         )
 
     def initialize(self, source: str | None, cancelled: Callable[[], bool]) -> None:
@@ -84,12 +83,12 @@ class Copies:
         assert source is not None
         copying.clone(
             self._settings.host(source), self.replication_password(), self._directory,
-            self._run, self._tls, cancelled, COPY_WITHIN, self._settings.clone_max_rate,
+            self._run, cancelled, COPY_WITHIN, self._settings.clone_max_rate,
         )
 
     def rewind(self, source: str | None, cancelled: Callable[[], bool]) -> None:
         assert source is not None
         copying.rewind(
             self._settings.host(source), self.replication_password(), self._directory,
-            self._server, self.conf(), self._run, self._tls, cancelled, REWIND_WITHIN,
+            self._server, self.conf(), self._run, cancelled, REWIND_WITHIN,
         )

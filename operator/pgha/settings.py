@@ -72,6 +72,7 @@ class Settings:
     database: str = "postgres"
     parameters: Mapping[str, str] = field(default_factory=dict)
     monitor: str | None = None
+    require_tls: bool = False
 
     @property
     def major(self) -> int:
@@ -109,6 +110,7 @@ class Settings:
                 database=str(given.get("database", "postgres")),
                 parameters={str(k): str(v) for k, v in (given.get("parameters") or {}).items()},
                 monitor=given.get("monitor"),
+                require_tls=given.get("clientTLS", "Prefer") == "Require",
             )
         except KeyError as e:
             raise SettingsError(f"settings.json has no {e}: run `pulumi up` again") from e

@@ -41,6 +41,11 @@ class Metrics:
         self._degraded = gauge(
             "pgha_synchronous_degraded", "1 while commits are not waiting although they should."
         )
+        self._expires = Gauge(
+            "pgha_certificate_expires_timestamp_seconds",
+            "Unix time at which the certificate (server, member) ends.",
+            [*names, "certificate"], registry=self.registry,
+        )  # fmt: skip
         self._decisions = Counter(
             "pgha_decisions", "Decisions by the rule that fired.", [*names, "rule"],
             registry=self.registry,
@@ -76,6 +81,10 @@ class Metrics:
 
     def degraded(self, degraded: bool) -> None:
         self._degraded.labels(**self._own).set(1 if degraded else 0)
+
+    def certificate(self, which: str, ends_at: Callable[[], float]) -> None:
+        """`ends_at` is asked at each scrape."""
+        self._expires.labels(**self._own, certificate=which).set_function(ends_at)
 
     def decided(self, rule: str) -> None:
         self._decisions.labels(**self._own, rule=rule).inc()

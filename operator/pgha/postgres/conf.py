@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgha.peers.tls import TlsFiles
-
 REPLICATION_USER = "pgha_replication"
 WAL_KEPT_MB = 512  # the seed's wal_keep_segments = 32 of 16 MB each
 
@@ -59,7 +57,8 @@ class ServerConf:
     major: int
     hot: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
-    tls: TlsFiles | None = None
+    certificate: Path | None = None  # PEM with its key; None: no TLS
+    require_tls: bool = False  # of clients
     port: int = 5432
     timeline: str = "latest"  # recovery_target_timeline; a number, or `current`, to stay there
 
@@ -104,11 +103,11 @@ def settings(conf: ServerConf, run_dir: Path, private: bool) -> dict[str, str]:
         "tcp_keepalives_count": "3",
     }
     own["wal_keep_size"] = f"{WAL_KEPT_MB}MB"
-    if conf.tls is not None:
+    if conf.certificate is not None:
         own |= {
             "ssl": "on",
-            "ssl_cert_file": str(conf.tls.cert),
-            "ssl_key_file": str(conf.tls.key),
+            "ssl_cert_file": str(conf.certificate),
+            "ssl_key_file": str(conf.certificate),
         }
     return own
 
@@ -146,7 +145,7 @@ def write(conf: ServerConf, run_dir: Path, private: bool = False) -> Path:
     lines.append(f"include = {quoted(str(run_dir / 'dynamic.conf'))}\n")
     path = run_dir / "postgresql.conf"
     _write(path, "".join(lines))
-    _write(run_dir / "pg_hba.conf", HBA)
+    _write(run_dir / "pg_hba.conf", hba(conf.require_tls))
     return path
 
 
@@ -163,9 +162,14 @@ def write_dynamic(
 
 
 def connection(
-    host: str, port: int, name: str, run_dir: Path, tls: TlsFiles | None, dbname: str | None = None
+    host: str, port: int, name: str, run_dir: Path, dbname: str | None = None
 ) -> dict[str, str]:
-    """libpq's words for a connection between members; the password is in a file."""
+    """libpq's words for a connection between members; the password is in a file.
+
+    Whose certificate it is does not matter, so that the clients' CA may change: with the channel
+    bound, only a server that knows the password's verifier, at this very TLS session's end, is
+    taken (documentation, "SASL Authentication"; law, point 14).
+    """
     parts = {
         "host": host,
         "port": str(port),
@@ -177,20 +181,19 @@ def connection(
         "keepalives_interval": "2",
         "keepalives_count": "3",
         "tcp_user_timeout": "10000",
-        "sslmode": "verify-ca" if tls else "prefer",
+        "sslmode": "require",
+        "channel_binding": "require",
     }
-    if tls:
-        parts["sslrootcert"] = str(tls.ca)
     if dbname:
         parts["dbname"] = dbname
     return parts
 
 
 def conninfo(
-    host: str, port: int, name: str, run_dir: Path, tls: TlsFiles | None, dbname: str | None = None
+    host: str, port: int, name: str, run_dir: Path, dbname: str | None = None
 ) -> str:
     """The same as one string."""
-    parts = connection(host, port, name, run_dir, tls, dbname)
+    parts = connection(host, port, name, run_dir, dbname)
     return " ".join(f"{k}={quoted(v)}" for k, v in parts.items())
 
 
@@ -215,13 +218,15 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-#: The socket is for the agent: its folder is the container's own. Over the network a password,
-#: always; the replication role only by TLS, and only for replication and pg_rewind.
-HBA = f"""\
+def hba(require_tls: bool) -> str:
+    """pg_hba.conf. The socket is for the agent: its folder is the container's own. Over the network
+    a password, always; the replication role only by TLS, and only for replication and pg_rewind.
+    `require_tls`: nobody else without it either."""
+    return f"""\
 local   all          all                          trust
 hostssl replication  {REPLICATION_USER}  all      scram-sha-256
 hostssl postgres     {REPLICATION_USER}  all      scram-sha-256
 host    all          {REPLICATION_USER}  all      reject
 host    replication  all                 all      reject
-host    all          all                 all      scram-sha-256
+{"hostssl" if require_tls else "host   "} all          all                 all      scram-sha-256
 """

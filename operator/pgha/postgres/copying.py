@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pgha.peers.tls import TlsFiles
 from pgha.postgres import conf as c
 from pgha.postgres.conf import ServerConf
 from pgha.postgres.directory import Directory, DirectoryError, sync_folder
@@ -46,7 +45,6 @@ def clone(
     password: str,
     directory: Directory,
     run_dir: Path,
-    tls: TlsFiles | None,
     cancelled: Callable[[], bool],
     timeout: float,
     max_rate: int | None = None,
@@ -62,8 +60,8 @@ def clone(
         old.rename(pgdata)  # an earlier clone ended between its two last steps
     for leftover in (side, old):
         shutil.rmtree(leftover, ignore_errors=True)
-    _make_room(directory, c.connection(source_host, PORT, "pgha-clone", run_dir, tls, "postgres"))
-    info = c.conninfo(source_host, PORT, "pgha-clone", run_dir, tls)
+    _make_room(directory, c.connection(source_host, PORT, "pgha-clone", run_dir, "postgres"))
+    info = c.conninfo(source_host, PORT, "pgha-clone", run_dir)
     command: list[str | Path] = [
         directory.bin / "pg_basebackup", "-d", info, "-D", side,
         "--checkpoint=fast", "--wal-method=stream", "--no-password",
@@ -119,7 +117,6 @@ def rewind(
     server: Server,
     conf: ServerConf,
     run_dir: Path,
-    tls: TlsFiles | None,
     cancelled: Callable[[], bool],
     timeout: float,
 ) -> None:
@@ -131,7 +128,7 @@ def rewind(
     except DirectoryError as e:
         raise CopyFailed(f"recovery before the rewind: {e}") from e
     c.write_pgpass(run_dir, password)
-    info = c.conninfo(source_host, PORT, "pgha-rewind", run_dir, tls, dbname="postgres")
+    info = c.conninfo(source_host, PORT, "pgha-rewind", run_dir, dbname="postgres")
     directory.mark_dirty(f"a rewind from {source_host} was begun")
     _run(
         [

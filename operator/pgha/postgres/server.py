@@ -262,7 +262,7 @@ class Server:
         before, and comes late, does not get into another."""
         assert self._conf is not None
         c.write_pgpass(self._run, password, host)
-        info = c.conninfo(host, port, application_name, self._run, self._conf.tls)
+        info = c.conninfo(host, port, application_name, self._run)
         self._follow = (info, slot or "")
         self._write_dynamic()
 
