@@ -18,7 +18,6 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN
-from pgha.peers.tls import TlsFiles
 from pgha.postgres.conf import ServerConf
 from pgha.postgres.directory import Directory
 from pgha.postgres.server import Server, ServerState
@@ -27,7 +26,7 @@ from pgha.postgres.sql import Sql
 ADDRESS = "127.0.0.1"
 USERNAME, PASSWORD = "postgres", "a secret of the user"
 REPLICATION_PASSWORD = "a secret: of the \\ members"
-TLS = TlsFiles.in_folder(Path("/pki"))
+PKI = Path("/pki")
 TEMPLATE = Path("/template")
 
 T = TypeVar("T")
@@ -70,7 +69,7 @@ class Node:
         self.sql = Sql(self.run, USERNAME, port=port)
         self.conf = ServerConf(
             name=name, username=USERNAME, major=self.directory.major, hot=hot,
-            parameters=parameters, tls=TLS, port=port,
+            parameters=parameters, certificate=PKI / "member.pem", port=port,
         )  # fmt: skip
 
     @property

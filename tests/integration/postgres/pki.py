@@ -1,4 +1,4 @@
-"""A certificate authority and one member certificate, as the stack makes them, for user 999."""
+"""Certificates as the stack makes them, and a stranger's, for user 999."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ DAY = datetime.timedelta(days=1)
 
 
 def make_pki(folder: Path) -> None:
-    """ca.crt, member.crt, member.key; and stranger.crt, an authority that signed nothing here."""
-    authority, stranger, member = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
-    _write(folder / "ca.crt", _certificate("ca", "ca", authority, authority, True))
-    _write(folder / "stranger.crt", _certificate("stranger", "stranger", stranger, stranger, True))
-    _write(folder / "member.crt", _certificate("member", "ca", member, authority, False))
-    _write(
-        folder / "member.key",
-        member.private_bytes(
+    """ca.crt, and of each of the certificates member, renewed (of the same CA) and stranger (of
+    none) the files NAME.crt, NAME.key, and NAME.pem, which has both."""
+    keys = {name: ec.generate_private_key(ec.SECP256R1())
+            for name in ("ca", "member", "renewed", "stranger")}  # fmt: skip
+    _write(folder / "ca.crt", _certificate("ca", "ca", keys["ca"], keys["ca"], True))
+    for name, issuer in (("member", "ca"), ("renewed", "ca"), ("stranger", "stranger")):
+        certificate = _certificate(name, issuer, keys[name], keys[issuer], False)
+        key = keys[name].private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
-        ),
-    )
+        )
+        _write(folder / f"{name}.crt", certificate)
+        _write(folder / f"{name}.key", key)
+        _write(folder / f"{name}.pem", certificate + key)
 
 
 def _certificate(

@@ -20,7 +20,6 @@ from tests.integration.postgres.inside import LOG, SMALL, Place
 from tests.integration.postgres.nodes import (
     ADDRESS,
     REPLICATION_PASSWORD,
-    TLS,
     Node,
     eventually,
     one_version,
@@ -37,13 +36,13 @@ def never() -> bool:
 
 def clone(node: Node, cancelled: Callable[[], bool] = never, rate: int | None = None) -> None:
     copying.clone(
-        ADDRESS, REPLICATION_PASSWORD, node.directory, node.run, TLS, cancelled, WITHIN, rate
+        ADDRESS, REPLICATION_PASSWORD, node.directory, node.run, cancelled, WITHIN, rate
     )
 
 
 def rewind(node: Node, cancelled: Callable[[], bool] = never) -> None:
     copying.rewind(
-        ADDRESS, REPLICATION_PASSWORD, node.directory, node.server, node.conf, node.run, TLS,
+        ADDRESS, REPLICATION_PASSWORD, node.directory, node.server, node.conf, node.run,
         cancelled, WITHIN,
     )  # fmt: skip
 

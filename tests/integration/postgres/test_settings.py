@@ -7,7 +7,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgha.peers.tls import TlsFiles
 from pgha.postgres import conf, processes
 from pgha.postgres.conf import REPLICATION_USER, ConfError
 from pgha.postgres.server import ServerState
@@ -16,7 +15,6 @@ from tests.integration.postgres.nodes import (
     ADDRESS,
     PASSWORD,
     REPLICATION_PASSWORD,
-    TLS,
     USERNAME,
     Node,
     eventually,
@@ -160,17 +158,6 @@ def test_over_the_network_a_password_always(image: Place) -> None:
     assert not [r for r in rules if r.startswith("host") and r.split()[1] not in
                 ("scram-sha-256", "reject")]  # fmt: skip
     assert rules[0].split() == ["local", "trust"]
-
-
-@one_version
-def test_a_primary_of_another_authority_is_not_followed(image: Place) -> None:
-    primary = Node("ha-0").leading()
-    standby = Node("ha-1", port=5433).following(primary)
-    stranger = TlsFiles(TLS.ca.with_name("stranger.crt"), TLS.cert, TLS.key)
-    standby.stopped().with_conf(tls=stranger).started()
-    standby.server.attach(ADDRESS, primary.port, REPLICATION_PASSWORD, "ha-1", None)
-    eventually("it is refused", lambda: "certificate verify failed" in LOG.read_text())
-    assert primary.heard() == set()
 
 
 def test_no_secret_is_in_a_log_or_on_a_command_line(image: Place) -> None:
