@@ -255,6 +255,7 @@ def test_secrets_are_in_no_log_event_title_or_annotation(cluster: Cluster) -> No
         cluster.secret()["POSTGRES_PASSWORD"],
         cluster.secret(f"{NAME}-members")["replicationPassword"],
         cluster.secret(f"{NAME}-members")["member.key"].splitlines()[1],
+        cluster.secret(f"{NAME}-tls")["tls.key"].splitlines()[1],
     ]
     said = [cluster.kubectl("get", "events", "-o", "json").stdout, json.dumps(cluster.lease())]
     for pod in cluster.pods():

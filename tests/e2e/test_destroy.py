@@ -57,15 +57,18 @@ def test_halt_keeps_the_data_and_wipe_out_leaves_nothing(
     bring_up([(stack, cluster)])
     cluster.sql("CREATE TABLE kept AS SELECT generate_series(1, 100) AS n")
     password = cluster.secret()["POSTGRES_PASSWORD"]
+    ca = stack.outputs()["caCertificate"]
 
     stack.destroy()
     kept = {
         f"persistentvolumeclaims/data-{NAME}-0", f"secrets/{NAME}-auth", f"secrets/{NAME}-members",
+        f"secrets/{NAME}-tls",
     }  # fmt: skip
     until("nothing but the claim and the Secrets", lambda: left(kube, namespace) == kept, 60)
 
     bring_up([(stack, cluster)])
     assert cluster.secret()["POSTGRES_PASSWORD"] == password
+    assert ca in stack.outputs()["caCertificate"], "clients go on trusting"
     assert cluster.sql("SELECT count(*) FROM kept") == [(100,)]
 
     stack.set(deletionPolicy="DoNotTerminate")
