@@ -12,16 +12,14 @@ from typing import Any
 
 CREATOR = "pulumi-kubernetes"
 
-#: (manager, operation) whose fields a program takes over, as the official provider does.
-TAKEN_OVER = frozenset(
-    {
-        ("kubectl", "Apply"),
-        ("kubectl", "Update"),
-        ("before-first-apply", "Update"),
-        ("pulumi-kubernetes", "Update"),
-        ("pulumi-kubernetes.exe", "Update"),
-        ("pulumi-resource-kubernetes", "Update"),
-    }
+#: (manager, operation) whose fields a program takes over. A name stands for all that begin with
+#: it, as in the official provider: what `kubectl edit` and `kubectl patch` changed is among them.
+TAKEN_OVER = (
+    ("kubectl", "Apply"),
+    ("kubectl", "Update"),
+    ("before-first-apply", "Update"),
+    ("pulumi-kubernetes", "Update"),
+    ("pulumi-resource-kubernetes", "Update"),
 )
 
 
@@ -37,7 +35,7 @@ def taken_over(entries: list[dict[str, Any]], manager: str) -> list[dict[str, An
             others.append(entry)
         elif who == (manager, "Apply"):
             mine = entry
-        elif who in TAKEN_OVER:
+        elif _is_taken_over(*who):
             fields, took = _union(fields, entry.get("fieldsV1") or {}), True
             mine = mine or {**entry, "manager": manager, "operation": "Apply"}
         else:
@@ -46,6 +44,10 @@ def taken_over(entries: list[dict[str, Any]], manager: str) -> list[dict[str, An
         return None
     merged = _union(fields, mine.get("fieldsV1") or {})
     return [{**mine, "manager": manager, "operation": "Apply", "fieldsV1": merged}, *others]
+
+
+def _is_taken_over(manager: str, operation: str) -> bool:
+    return any(manager.startswith(name) and operation == how for name, how in TAKEN_OVER)
 
 
 def _union(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +61,8 @@ def made_by_create(entries: list[dict[str, Any]]) -> bool:
     """Is a plain create or update of this provider still on record?"""
     return any(
         entry.get("operation") == "Update"
-        and str(entry.get("manager")) in ("pulumi-kubernetes", "pulumi-resource-kubernetes")
+        and str(entry.get("manager")).removesuffix(".exe")
+        in ("pulumi-kubernetes", "pulumi-resource-kubernetes")
         for entry in entries
     )
 
@@ -79,7 +82,7 @@ def honoring(
         mine = theirs = False
         for entry in entries:
             if _owns(entry.get("fieldsV1") or {}, path):
-                if (entry.get("manager"), entry.get("operation")) == (manager, "Apply"):
+                if entry.get("manager") == manager:
                     mine = True
                 else:
                     theirs = True
@@ -119,3 +122,9 @@ def _copy(live: dict[str, Any], obj: dict[str, Any], path: list[str]) -> None:
             return
         obj = inner
     obj[path[-1]] = copy.deepcopy(value)
+
+
+def relinquishing(live: dict[str, Any]) -> dict[str, Any]:
+    """The least that an apply may send: its manager gives up every field that it has."""
+    metadata = {k: live["metadata"][k] for k in ("name", "namespace") if live["metadata"].get(k)}
+    return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}

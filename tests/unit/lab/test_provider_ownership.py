@@ -34,12 +34,40 @@ def test_what_is_owned_already_is_merged() -> None:
     assert found == [entry("me", "Apply", "data.b", "metadata.labels.x", "data.a")]
 
 
+@pytest.mark.parametrize(
+    ("manager", "operation", "taken"),
+    [
+        ("kubectl-edit", "Update", True),
+        ("kubectl-patch", "Update", True),
+        ("kubectl-client-side-apply", "Update", True),
+        ("kubectl", "Apply", True),
+        ("pulumi-kubernetes.exe", "Update", True),
+        ("pulumi-kubernetes-1a2b3c4d", "Apply", False),
+        ("kube-controller-manager", "Update", False),
+        ("my-kubectl", "Update", False),
+    ],
+)
+def test_whose_fields_are_taken_over(manager: str, operation: str, taken: bool) -> None:
+    """What a person changed with kubectl is the program's again at the next update."""
+    found = taken_over([entry(manager, operation, "data.a"), entry("me", "Apply", "data.b")], "me")
+    assert (found is not None) is taken
+    if found is not None:
+        assert found == [entry("me", "Apply", "data.a", "data.b")]
+
+
+def test_a_subresource_stays_its_managers() -> None:
+    """`kubectl scale` writes by the subresource `scale`: a conflict, there as here."""
+    scaled = entry("kubectl", "Update", "spec.replicas", subresource="scale")
+    assert taken_over([scaled], "me") is None
+
+
 def test_nothing_to_take_over() -> None:
-    mine, other = entry("me", "Apply", "data.a"), entry("kubectl-patch", "Update", "data.b")
+    mine, other = entry("me", "Apply", "data.a"), entry("argocd", "Update", "data.b")
     assert taken_over([mine, other], "me") is None
     assert taken_over([], "me") is None
     assert made_by_create([entry("pulumi-kubernetes", "Update", "data")])
-    assert not made_by_create([mine, other])
+    assert made_by_create([entry("pulumi-kubernetes.exe", "Update", "data")])
+    assert not made_by_create([mine, other, entry("kubectl-edit", "Update", "data")])
 
 
 def test_an_ignored_field_of_another_manager_is_not_sent() -> None:
