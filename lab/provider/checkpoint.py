@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab.provider import kinds
 from lab.provider.wire import Secret, marked, revealed
 
 INPUTS = "__inputs"
@@ -15,14 +16,20 @@ MANAGER = "__fieldManager"
 
 
 def state_of(
-    live: dict[str, Any], inputs: dict[str, Any], given: Any, manager: str
+    live: dict[str, Any],
+    inputs: dict[str, Any],
+    given: Any,
+    manager: str,
+    initial_version: str = "",
 ) -> dict[str, Any]:
-    """`given`: the inputs with their secrets marked; what they mark is secret in the state."""
-    metadata = {k: v for k, v in live["metadata"].items() if k != "managedFields"}
+    """`given`: the inputs with their secrets marked; what they mark is secret in the state.
+
+    `initial_version`: the apiVersion that the object was made with, once there is a state.
+    """
     return {
-        **marked({**live, "metadata": metadata}, given),
+        **marked(live, given),
         INPUTS: marked(inputs, given),
-        INITIAL_VERSION: inputs.get("apiVersion"),
+        INITIAL_VERSION: initial_version or inputs.get("apiVersion"),
         MANAGER: manager,
     }
 
@@ -40,5 +47,35 @@ def live_of(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def manager_of(state: dict[str, Any]) -> str:
-    kept = state.get(MANAGER)
+    """The field manager of the last apply."""
+    return _text(state, MANAGER)
+
+
+def initial_version_of(state: dict[str, Any]) -> str:
+    """The apiVersion that the object was made with; empty without a state."""
+    return _text(state, INITIAL_VERSION)
+
+
+def _text(state: dict[str, Any], key: str) -> str:
+    kept = state.get(key)
     return str(kept.value if isinstance(kept, Secret) else kept or "")
+
+
+def imported(live: dict[str, Any]) -> dict[str, Any]:
+    """`pulumi import` and `.get` know the id alone: all that can be an input becomes one.
+
+    Of a kind that the SDK has no class for nobody can tell the inputs, so its identity alone is.
+    """
+    metadata = {k: v for k, v in live["metadata"].items() if k not in kinds.READ_ONLY}
+    if not kinds.built_in(str(live.get("apiVersion"))):
+        named = {k: v for k, v in metadata.items() if k in ("name", "namespace")}
+        return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": named}
+    annotations = dict(metadata.get("annotations") or {})
+    for each in ("deployment.kubernetes.io/revision",
+                 "kubectl.kubernetes.io/last-applied-configuration"):  # fmt: skip
+        annotations.pop(each, None)
+    if annotations:
+        metadata["annotations"] = annotations
+    else:
+        metadata.pop("annotations", None)
+    return {**{k: v for k, v in live.items() if k != "status"}, "metadata": metadata}

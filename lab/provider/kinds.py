@@ -114,10 +114,12 @@ def is_list(type_token: str) -> bool:
 
 def namespaced(version: str, kind: str) -> bool | None:
     """None for a kind that only discovery can tell."""
-    group = version.rpartition("/")[0]
-    if group not in _BUILT_IN_GROUPS:
-        return None
-    return kind not in _CLUSTER_WIDE
+    return kind not in _CLUSTER_WIDE if built_in(version) else None
+
+
+def built_in(version: str) -> bool:
+    """Is it of Kubernetes itself, so that the SDK knows its fields?"""
+    return version.rpartition("/")[0] in _BUILT_IN_GROUPS
 
 
 def identity(obj: dict[str, Any]) -> str:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from pulumi.runtime import rpc
 
 from lab.provider import wire
-from lab.provider.checkpoint import inputs_of, live_of, manager_of, state_of
+from lab.provider.checkpoint import (
+    imported,
+    initial_version_of,
+    inputs_of,
+    live_of,
+    manager_of,
+    state_of,
+)
 from lab.provider.wire import UNKNOWN, Secret
 
 pytestmark = pytest.mark.unit
@@ -74,14 +81,31 @@ def test_outputs_are_secret_where_the_inputs_are() -> None:
 def test_the_data_of_a_secret_is_secret_whatever_the_inputs_say() -> None:
     state = state_of(
         {"apiVersion": "v1", "kind": "Secret", "data": {"k": "djE="},
-         "metadata": {"name": "s", "managedFields": ["much"]}},
+         "metadata": {"name": "s"}},
         {"apiVersion": "v1", "kind": "Secret", "data": {"k": "djE="}, "metadata": {"name": "s"}},
         {"data": {"k": "djE="}}, "me",
     )  # fmt: skip
     assert state["data"] == Secret({"k": "djE="})
     assert state["__inputs"]["data"] == Secret({"k": "djE="})
-    assert "managedFields" not in state["metadata"]
     assert inputs_of(state)["data"] == {"k": "djE="}
     assert live_of(state)["data"] == {"k": "djE="}
     assert "__inputs" not in live_of(state)
     assert manager_of(state) == "me"
+
+
+def test_the_state_holds_the_live_object_whole_and_how_it_was_made() -> None:
+    live = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1", "foreign": "2"},
+            "metadata": {"name": "c", "uid": "u", "managedFields": [{}]}}  # fmt: skip
+    inputs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}
+    state = state_of(live, inputs, inputs, "me")
+    assert state == {**live, "__inputs": inputs, "__initialApiVersion": "v1",
+                     "__fieldManager": "me"}  # fmt: skip
+    later = state_of(live, {**inputs, "apiVersion": "v2"}, inputs, "me", initial_version_of(state))
+    assert later["__initialApiVersion"] == "v1"
+
+
+def test_of_a_custom_kind_only_the_identity_is_imported() -> None:
+    live = {"apiVersion": "example.dev/v1", "kind": "Thing", "spec": {"a": 1},
+            "metadata": {"name": "t", "namespace": "demo", "labels": {"a": "1"}}}  # fmt: skip
+    assert imported(live) == {"apiVersion": "example.dev/v1", "kind": "Thing",
+                              "metadata": {"name": "t", "namespace": "demo"}}  # fmt: skip
