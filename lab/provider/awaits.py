@@ -5,9 +5,12 @@ An empty list means ready. A condition that can no longer come true raises `Fail
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from lab.provider import kinds
 
 Object = dict[str, Any]
 
@@ -26,6 +29,8 @@ class Around:
     """What an await looks at beside the object itself."""
 
     endpoints: list[Object] = field(default_factory=list)
+    replica_sets: list[Object] = field(default_factory=list)
+    """Those that the Deployment owns."""
     settled: bool = True
     bind_late: bool = False
     """The claim's class binds only when a pod needs the volume."""
@@ -43,17 +48,34 @@ def check_of(obj: Object) -> Check | None:
 
 def read_check_of(obj: Object) -> Check | None:
     """The await that a refresh makes as well; not every kind has one."""
-    return check_of(obj) if obj.get("kind") not in _NOT_ON_READ else None
+    return check_of(obj) if obj.get("kind") not in _POLLED else None
+
+
+def at_last(around: Around) -> Around:
+    """The look that decides when time is up: what had no time to settle counts as settled."""
+    return replace(around, settled=True, first=False)
 
 
 def limit(obj: Object, timeout: float, annotated: str) -> float:
-    """Seconds to wait: customTimeouts, else pulumi.com/timeoutSeconds, else the kind's own."""
+    """Seconds to wait: customTimeouts, else pulumi.com/timeoutSeconds, else ten minutes.
+
+    As in the official provider, a volume or claim has five minutes, whatever was configured.
+    """
+    if obj.get("kind") in _POLLED and not kinds.annotation(obj, "waitFor"):
+        return CLAIM_SECONDS
     if timeout:
         return timeout
-    if annotated.isdigit():
-        return float(annotated)
-    slow_to_bind = obj.get("kind") in ("PersistentVolume", "PersistentVolumeClaim")
-    return CLAIM_SECONDS if slow_to_bind else DEFAULT_SECONDS
+    return float(annotated) if re.fullmatch(r"[+-]?\d+", annotated) else DEFAULT_SECONDS
+
+
+def timed_out(obj: Object) -> str:
+    """What is said when time is up."""
+    name = obj["metadata"]["name"]
+    if kinds.annotation(obj, "waitFor"):
+        return "timed out waiting for the condition"
+    if obj.get("kind") in _POLLED:
+        return f"Timeout occurred polling for '{name}'"
+    return f"'{name}' timed out waiting to be Ready"
 
 
 def _status(live: Object) -> Object:
@@ -96,24 +118,40 @@ def _stateful_set(live: Object, _: Around) -> list[str]:
     return missing
 
 
-def _deployment(live: Object, _: Around) -> list[str]:
-    status, wanted = _status(live), live["spec"].get("replicas", 1)
+REVISION = "deployment.kubernetes.io/revision"
+
+
+def _deployment(live: Object, around: Around) -> list[str]:
+    """Available, rolled out (from the second revision on), and its ReplicaSet's pods ready."""
     if not _taken_up(live):
         return ["Deployment controller has not taken up the newest spec"]
+    revision = _annotations(live).get(REVISION)
+    if not revision:
+        return ["Deployment controller has not made a ReplicaSet yet"]
     missing = []
-    conditions = {each["type"]: each for each in status.get("conditions", [])}
+    found = {each["type"]: each for each in _status(live).get("conditions") or []}
     for name in ("Available", "Progressing"):
-        condition = conditions.get(name, {})
+        condition = found.get(name, {})
         if condition.get("status") == "False":
             missing.append(f"[{condition.get('reason')}] {condition.get('message')}")
-        elif name == "Available" and condition.get("status") != "True":
-            missing.append("the Deployment is not available yet")
-    ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
+    rolled = found.get("Progressing", {}).get("reason") == "NewReplicaSetAvailable"
+    if not missing and "Available" not in found:
+        missing.append("Deployment is not available yet")
+    if not missing and revision != "1" and not rolled:
+        missing.append("Deployment is still rolling out")
+    newest = [each for each in around.replica_sets if _annotations(each).get(REVISION) == revision]
+    if not newest:
+        return [*missing, "Deployment controller has not made a ReplicaSet yet"]
+    # Of the ReplicaSet, not of the Deployment: somebody may have scaled it since.
+    wanted = newest[-1]["spec"].get("replicas", 1)
+    ready = _status(newest[-1]).get("readyReplicas", 0)
     if ready < wanted:
         missing.append(f"{ready} out of {wanted} replicas succeeded readiness checks")
-    elif status.get("replicas", 0) > wanted:
-        missing.append("replicas of an older revision still run")
     return missing
+
+
+def _annotations(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}
 
 
 def _daemon_set(live: Object, _: Around) -> list[str]:
@@ -193,4 +231,4 @@ _CHECKS: dict[tuple[str, str], Check] = {
     ("v1", "Pod"): _pod,
     ("v1", "Service"): _service,
 }
-_NOT_ON_READ = ("PersistentVolume", "PersistentVolumeClaim")
+_POLLED = ("PersistentVolume", "PersistentVolumeClaim")

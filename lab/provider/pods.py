@@ -18,12 +18,16 @@ def owned(pods: list[Object], owner: Object) -> list[Object]:
 
     def belongs(pod: Object) -> bool:
         references = pod["metadata"].get("ownerReferences") or []
-        return any(
-            each.get("uid") == uid or (through and each["kind"] == "ReplicaSet")
-            for each in references
+        return is_owned(pod, uid) or (
+            through and any(each["kind"] == "ReplicaSet" for each in references)
         )
 
     return [pod for pod in pods if belongs(pod)]
+
+
+def is_owned(obj: Object, uid: str | None) -> bool:
+    references = obj["metadata"].get("ownerReferences") or []
+    return any(each.get("uid") == uid for each in references)
 
 
 def _complaint(pod: Object) -> str | None:

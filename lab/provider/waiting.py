@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from lab.provider import awaits, kinds, pods
-from lab.provider.api import ApiError, Kubernetes, Unreachable
+from lab.provider import awaits, conditions, kinds, pods
+from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.outcome import Say
 
 Object = dict[str, Any]
@@ -72,38 +72,56 @@ class Waiting:
     """Awaits of one provider process."""
 
     def __init__(self, calls: Calls, pace: Pace, say: Say) -> None:
-        self._calls, self._pace, self._say = calls, pace, say
+        self._calls, self._pace, self.say = calls, pace, say
 
     async def until_ready(
         self, cluster: Kubernetes, urn: str, inputs: Object, live: Object, timeout: float,
         first: bool,
     ) -> Object:  # fmt: skip
-        """The object once its kind's await is content; NotReady on timeout, failure or cancel."""
-        check = awaits.check_of(live)
-        if check is None or kinds.annotated_true(inputs, "skipAwait"):
+        """The object once its await is content; NotReady on timeout, failure, refusal, cancel.
+
+        Whatever ends the wait, the object is there: no error may leave without it.
+        """
+        if kinds.annotated_true(inputs, "skipAwait"):
             return live
+        around = _Surroundings(self._calls, self._pace, first, live)
+        try:
+            check = conditions.of(live) or awaits.check_of(live)
+            if check is None:
+                return live
+            return await self._until_ready(cluster, urn, inputs, live, timeout, check, around)
+        except (ApiError, Unreachable, NoSuchKind, conditions.Unreadable) as error:
+            raise NotReady(str(error), around.live, []) from error
+
+    async def _until_ready(
+        self, cluster: Kubernetes, urn: str, inputs: Object, live: Object, timeout: float,
+        check: awaits.Check, around: _Surroundings,
+    ) -> Object:  # fmt: skip
         seconds = awaits.limit(inputs, timeout, kinds.annotation(inputs, "timeoutSeconds"))
         end, told = self._pace.now() + seconds, float("-inf")
-        around = _Surroundings(self._calls, self._pace, first)
         name = live["metadata"]["name"]
         while True:
+            seen = await around.of(cluster, live)
             try:
-                missing = check(live, await around.of(cluster, live))
+                missing = check(live, seen)
             except awaits.Failed as failure:
                 message = f"Resource '{name}' was created but failed to initialize"
                 raise NotReady(message, live, [str(failure)]) from failure
+            ends = self._pace.cancelled or self._pace.now() >= end
+            if ends and missing:
+                missing = check(live, awaits.at_last(seen))
             if not missing:
                 return live
             if self._pace.cancelled:
                 reasons = missing + await self._complaints(cluster, live)
                 raise NotReady(f'Resource operation was cancelled for "{name}"', live, reasons)
-            if self._pace.now() >= end:
+            if ends:
                 reasons = missing + await self._complaints(cluster, live)
-                raise NotReady(f"'{name}' timed out waiting to be Ready", live, reasons)
+                raise NotReady(awaits.timed_out(live), live, reasons)
             if self._pace.now() - told >= TELL_SECONDS:
                 told = self._pace.now()
                 complaints = await self._complaints(cluster, live)
-                await self._say(urn, "; ".join([*missing[:1], *complaints]))
+                await self.say(urn, "; ".join([*missing[:1], *complaints]))
             await self._pace.pause(LOOK_SECONDS)
             found = await self._look(cluster, live)
             if found is None:
@@ -115,7 +133,7 @@ class Waiting:
         check = awaits.read_check_of(live)
         if check is None or kinds.annotated_true(inputs, "skipAwait"):
             return []
-        around = _Surroundings(self._calls, self._pace, first=False)
+        around = _Surroundings(self._calls, self._pace, False, live)
         try:
             missing = check(live, await around.of(cluster, live, settle=False))
         except awaits.Failed as failure:
@@ -123,19 +141,22 @@ class Waiting:
         return missing and [*missing, *await self._complaints(cluster, live)]
 
     async def until_gone(self, cluster: Kubernetes, live: Object, seconds: float) -> None:
-        """Returns when this very object is gone; NotReady on timeout or cancel."""
+        """Returns when this very object is gone; NotReady on timeout, refusal or cancel."""
         end, uid = self._pace.now() + seconds, live["metadata"]["uid"]
+        last = live
         while True:
-            found = await self._look(cluster, live)
+            try:
+                found = await self._look(cluster, last)
+            except (ApiError, NoSuchKind) as error:
+                raise NotReady(str(error), last, []) from error
             if found is None or found["metadata"]["uid"] != uid:
                 return
-            name = live["metadata"]["name"]
-            if self._pace.cancelled:
-                raise NotReady(f'Resource operation was cancelled for "{name}"', found, [])
-            if self._pace.now() >= end:
+            last = found
+            if self._pace.cancelled or self._pace.now() >= end:
                 held = ", ".join(found["metadata"].get("finalizers") or []) or "none"
+                name = live["metadata"]["name"]
                 raise NotReady(
-                    f"'{name}' timed out waiting to be deleted after {seconds:g} s", found,
+                    f'timed out waiting for the condition: "{name}" is still there', found,
                     [f"finalizers might be preventing deletion ({held})"],
                 )  # fmt: skip
             await self._pace.pause(LOOK_SECONDS)
@@ -171,15 +192,20 @@ class Waiting:
 class _Surroundings:
     """What an await sees beside its object; remembers when a Service's endpoints changed last."""
 
-    def __init__(self, calls: Calls, pace: Pace, first: bool) -> None:
+    def __init__(self, calls: Calls, pace: Pace, first: bool, live: Object) -> None:
         self._calls, self._pace, self._first = calls, pace, first
+        self.live = live
+        """The object as it was looked at last."""
         self._seen: Any = None
         self._since = 0.0
         self._bind_late: bool | None = None
 
     async def of(self, cluster: Kubernetes, live: Object, settle: bool = True) -> awaits.Around:
+        self.live = live
         if live["kind"] == "Service":
             return await self._endpoints(cluster, live, settle)
+        if live["kind"] == "Deployment":
+            return awaits.Around(replica_sets=await self._replica_sets(cluster, live))
         if live["kind"] == "PersistentVolumeClaim" and self._bind_late is None:
             self._bind_late = await self._binds_late(cluster, live)
         return awaits.Around(bind_late=bool(self._bind_late), first=self._first)
@@ -198,12 +224,24 @@ class _Surroundings:
         still = self._pace.now() - self._since >= awaits.SETTLE_SECONDS
         return awaits.Around(endpoints=slices, settled=still or not settle, first=self._first)
 
+    async def _replica_sets(self, cluster: Kubernetes, live: Object) -> list[Object]:
+        metadata = live["metadata"]
+        found = await self._calls(
+            cluster.list, "apps/v1", "ReplicaSet", str(metadata.get("namespace") or "")
+        )
+        return [each for each in found if pods.is_owned(each, str(metadata.get("uid")))]
+
     async def _binds_late(self, cluster: Kubernetes, live: Object) -> bool | None:
+        """None while the claim has no class yet; False where the class may not be read."""
         name = live["spec"].get("storageClassName")
         if not name:
             return None
-        found = await self._calls(
-            cluster.get,
-            {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}},
-        )
+        try:
+            found = await self._calls(
+                cluster.get,
+                {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+                 "metadata": {"name": name}},
+            )  # fmt: skip
+        except ApiError:
+            return False
         return (found or {}).get("volumeBindingMode") == "WaitForFirstConsumer"

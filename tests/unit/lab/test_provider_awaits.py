@@ -57,22 +57,51 @@ def test_on_delete_asks_for_no_revision_after_an_update() -> None:
     assert missing(obj) == []
 
 
-def deployment(**status: Any) -> dict[str, Any]:
+def deployment(revision: str = "1", **status: Any) -> dict[str, Any]:
+    annotations = {"deployment.kubernetes.io/revision": revision} if revision else {}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 2},
-            "metadata": {"name": "web", "generation": 1}, "status": status}  # fmt: skip
+            "metadata": {"name": "web", "generation": 1, "annotations": annotations},
+            "status": {"observedGeneration": 1, **status}}  # fmt: skip
 
 
-def test_a_deployment_is_ready_when_available_and_rolled_out() -> None:
-    fine = {"type": "Available", "status": "True"}
-    counts = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}
-    assert missing(deployment(**counts, conditions=[fine])) == []
-    assert missing(deployment(**counts))
-    assert missing(deployment(**{**counts, "replicas": 3}, conditions=[fine]))
-    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
-            "message": "timed out"}  # fmt: skip
+def replica_set(ready: int, revision: str = "1", replicas: int = 2) -> dict[str, Any]:
+    annotations = {"deployment.kubernetes.io/revision": revision}
+    return {"metadata": {"annotations": annotations}, "spec": {"replicas": replicas},
+            "status": {"readyReplicas": ready}}  # fmt: skip
+
+
+FINE = {"type": "Available", "status": "True"}
+ROLLED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
+ROLLING = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
+LATE = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+        "message": "timed out"}  # fmt: skip
+
+
+def test_a_deployment_is_ready_when_available_and_its_replica_set_too() -> None:
+    around = Around(replica_sets=[replica_set(2)])
+    assert missing(deployment(conditions=[FINE]), around) == []
+    assert missing(deployment(), around) == ["Deployment is not available yet"]
+    assert "not taken up" in missing(deployment(observedGeneration=0), around)[0]
+    assert "not made a ReplicaSet" in missing(deployment("", conditions=[FINE]), around)[0]
+    assert "not made a ReplicaSet" in missing(deployment(conditions=[FINE]))[0]
     assert "[ProgressDeadlineExceeded] timed out" in missing(
-        deployment(**counts, conditions=[fine, late])
+        deployment(conditions=[FINE, LATE]), around
     )
+    scaled = Around(replica_sets=[replica_set(1, replicas=1)])
+    assert missing(deployment(conditions=[FINE]), scaled) == []
+    assert missing(deployment(conditions=[FINE]), Around(replica_sets=[replica_set(1)])) == [
+        "1 out of 2 replicas succeeded readiness checks"
+    ]
+
+
+def test_a_later_revision_of_a_deployment_must_have_rolled_out() -> None:
+    both = Around(replica_sets=[replica_set(2, "1"), replica_set(2, "2")])
+    assert missing(deployment("2", conditions=[FINE, ROLLED]), both) == []
+    assert missing(deployment("2", conditions=[FINE, ROLLING]), both) == [
+        "Deployment is still rolling out"
+    ]
+    old = Around(replica_sets=[replica_set(2, "1"), replica_set(0, "2")])
+    assert missing(deployment("2", conditions=[FINE, ROLLED]), old)
 
 
 def service(**spec: Any) -> dict[str, Any]:
@@ -133,7 +162,9 @@ def test_how_long_to_wait() -> None:
     assert awaits.limit({}, 7.0, "9") == 7.0
     assert awaits.limit({}, 0.0, "9") == 9.0
     assert awaits.limit({}, 0.0, "soon") == 600.0
-    assert awaits.limit(claim, 0.0, "") == 300.0
+    assert awaits.limit({}, 0.0, "9.5") == 600.0
+    # The official provider polls these for five minutes whatever it was told.
+    assert awaits.limit(claim, 7.0, "9") == 300.0
 
 
 def pod(**status: Any) -> dict[str, Any]:
