@@ -1,11 +1,14 @@
-"""Create, read, update, delete. Owns the order of calls to the cluster, and the messages."""
+"""Create, read, update, delete. Owns the order of calls to the cluster.
+
+What a failure is called is in `wording`, what the state holds in `checkpoint`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from lab.provider import awaits, checkpoint, kinds, ownership
+from lab.provider import awaits, checkpoint, kinds, ownership, wording
 from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.differences import pruned
 from lab.provider.kubeconfig import NoCluster
@@ -15,19 +18,10 @@ from lab.provider.wire import has_unknown, marked, revealed
 
 Object = dict[str, Any]
 
-NO_CLUSTER = "configured Kubernetes cluster is unreachable"
-FORGET = (
-    'If the cluster was deleted, you can remove this resource from Pulumi state by rerunning the '
-    'operation with the PULUMI_K8S_DELETE_UNREACHABLE environment variable set to "true"'
-)
-EXISTS = """
-
-The resource already exists in the cluster. This can happen when a Pulumi resource was renamed \
-(give it an alias), when the object was made by somebody else (import it, or manage fields of it \
-with a Patch resource), or when it is meant to be adopted (set upsertExistingObjects on the \
-provider)."""
 TRIES = 5
 """How often a create looks again for a namespace or a kind that is still being made."""
+FIRST_RETRY_SECONDS = 1.0
+"""The pause before the first of them; each further one is twice as long."""
 PROPAGATION = {"orphan": "Orphan", "background": "Background"}
 
 
@@ -45,7 +39,7 @@ class Lifecycle:
         try:
             return await self._calls(self._connect)
         except NoCluster as error:
-            raise Refused(f"{NO_CLUSTER}: {error}") from error
+            raise Refused(wording.no_cluster(error)) from error
 
     # -- create ---------------------------------------------------------------------------------
 
@@ -61,27 +55,20 @@ class Lifecycle:
         upsert = patch or self._settings.upsert
         try:
             cluster = await self._cluster()
-            live = await self._made(cluster, obj, manager, upsert, preview)
+            live = await self._made(cluster, urn, obj, manager, upsert, preview)
         except NoSuchKind as error:
             if preview:
                 return "", inputs
-            raise Refused(
-                f'creation of resource "{urn}" failed because the Kubernetes API server reported '
-                "that the apiVersion for this resource does not exist. Verify that any required "
-                f"CRDs have been created: {error}"
-            ) from error
+            raise Refused(wording.no_such_kind("creation", urn, error)) from error
         except (Unreachable, Refused) as error:
             if preview:
                 return "", inputs
-            raise Refused(_once(NO_CLUSTER, str(error))) from error
+            raise Refused(wording.no_cluster(error)) from error
         except ApiError as error:
-            if preview and (error.reason in ("Forbidden", "AlreadyExists") or _no_home(error)):
+            by_dry_run_alone = error.reason in ("Forbidden", "AlreadyExists")
+            if preview and (by_dry_run_alone or wording.missing_namespace(error)):
                 return "", inputs
-            more = EXISTS if error.reason == "AlreadyExists" else ""
-            raise Refused(
-                f'resource "{urn}" was not successfully created by the Kubernetes API server: '
-                f"{_apply_error(error, manager)}{more}"
-            ) from error
+            raise Refused(wording.not_created(urn, error, manager)) from error
         if preview:
             live.pop("status", None)
             return "", checkpoint.state_of(live, obj, inputs, manager)
@@ -90,29 +77,43 @@ class Lifecycle:
         except NotReady as not_ready:
             state = checkpoint.state_of(not_ready.live, obj, inputs, manager)
             raise Unfinished(
-                f'resource "{urn}" was successfully created, but the Kubernetes API server '
-                f"reported that it failed to fully initialize or become live: {not_ready}",
-                kinds.identity(live), state, not_ready.reasons,
-            ) from not_ready  # fmt: skip
+                wording.not_live(urn, not_ready), kinds.identity(live), state, not_ready.reasons
+            ) from not_ready
         return kinds.identity(live), checkpoint.state_of(live, obj, inputs, manager)
 
     async def _made(
-        self, cluster: Kubernetes, obj: Object, manager: str, upsert: bool, preview: bool
-    ) -> Object:
+        self, cluster: Kubernetes, urn: str, obj: Object, manager: str, upsert: bool,
+        preview: bool,
+    ) -> Object:  # fmt: skip
         """Made by a plain create, so that of two creators one fails; or, where an object that
-        exists is meant to be taken, applied."""
+        exists is meant to be taken, applied. A namespace or a kind may still be in the making."""
         for attempt in range(TRIES + 1):
             try:
-                if upsert:
-                    force = preview or self._force(obj)
-                    return await self._calls(cluster.apply, obj, manager, force, preview)
-                return await self._calls(cluster.create, obj, ownership.CREATOR, preview)
+                if not upsert:
+                    return await self._calls(cluster.create, obj, ownership.CREATOR, preview)
+                return await self._adopted(cluster, obj, manager, preview)
             except (ApiError, NoSuchKind) as error:
                 passing = isinstance(error, NoSuchKind) or error.status == 404
                 if not passing or preview or attempt == TRIES or self._pace.cancelled:
                     raise
-            await self._pace.pause(0.5 * 2**attempt)
+                await self._waiting.say(urn, f"Retry #{attempt}; creation failed: {error}")
+            await self._pace.pause(FIRST_RETRY_SECONDS * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _adopted(
+        self, cluster: Kubernetes, obj: Object, manager: str, preview: bool
+    ) -> Object:
+        force = preview or self._force(obj)
+        try:
+            return await self._calls(cluster.apply, obj, manager, force, preview)
+        except ApiError as error:
+            if not (preview and error.reason == "Invalid" and wording.IMMUTABLE in str(error)):
+                raise
+        # What stands will be replaced: the dry run is made beside it, under another name.
+        beside = {**obj["metadata"], "name": f"{obj['metadata']['name']}{kinds.random_suffix(b'')}"}
+        return await self._calls(
+            cluster.apply, {**obj, "metadata": beside}, manager, force, preview
+        )
 
     # -- read -----------------------------------------------------------------------------------
 
@@ -137,15 +138,17 @@ class Lifecycle:
             if self._settings.delete_unreachable:
                 return "", {}, {}
             raise Refused(
-                f"failed to read resource state due to unreachable cluster ({error}). {FORGET}"
+                f"failed to read resource state due to unreachable cluster ({error}). "
+                f"{wording.FORGET}"
             ) from error
         except ApiError as error:
             raise Refused(f'failed to read resource "{identity}": {error}') from error
         if live is None:
             return "", {}, {}
-        live_inputs = pruned(live, obj) if known else _imported(live)
+        live_inputs = pruned(live, obj) if known else checkpoint.imported(live)
         manager = self._manager(obj, checkpoint.manager_of(state))
-        found = checkpoint.state_of(live, live_inputs, inputs, manager)
+        version = checkpoint.initial_version_of(state)
+        found = checkpoint.state_of(live, live_inputs, inputs, manager, version)
         given = marked(live_inputs, inputs)
         missing = await self._unready(cluster, obj, live) if known else []
         if missing:
@@ -166,51 +169,74 @@ class Lifecycle:
         self, urn: str, type_token: str, state: Object, inputs: Object, timeout: float,
         ignore: list[str], preview: bool,
     ) -> Object:  # fmt: skip
-        """The state after the change."""
+        """The state after the change.
+
+        A change that is refused ends as one whose await failed does: the new inputs are kept
+        beside the object as it is, so the next update shows and tries the rest again.
+        """
         given = revealed(inputs)
         if preview and has_unknown(given):
             return inputs
         obj = kinds.without_nulls(kinds.normalized(given))
-        before = checkpoint.manager_of(state)
-        manager = self._manager(obj, before)
+        before, was = checkpoint.manager_of(state), checkpoint.live_of(state)
+        manager, version = self._manager(obj, before), checkpoint.initial_version_of(state)
         patch = kinds.is_patch(type_token, str(obj.get("kind", "")))
-        was = checkpoint.live_of(state)
         obj["metadata"] = {**obj["metadata"], "name": was["metadata"]["name"]}
         try:
             cluster = await self._cluster()
             live = await self._applied(cluster, obj, manager, ignore, patch, preview)
-            if before and before != manager and not preview:
-                await self._calls(cluster.apply, _bare(live), before, False)
         except (Unreachable, Refused) as error:
             if preview:
                 return inputs
-            raise Refused(_once(NO_CLUSTER, str(error))) from error
+            raise Refused(wording.no_cluster(error)) from error
         except NoSuchKind as error:
             if preview:
                 return inputs
-            raise Refused(
-                f'update of resource "{urn}" failed because the Kubernetes API server reported '
-                "that the apiVersion for this resource does not exist. Verify that any required "
-                f"CRDs have been created: {error}"
-            ) from error
+            raise Refused(wording.no_such_kind("update", urn, error)) from error
         except ApiError as error:
             if preview and error.reason == "Forbidden":
                 return inputs
-            said = _apply_error(error, manager)
-            raise Refused(f'update of resource "{urn}" failed: {said}') from error
+            why = wording.refused_apply(error, manager)
+            live = await self._still_there(cluster, urn, was, why)
+            left = checkpoint.state_of(live, obj, inputs, manager, version)
+            identity = kinds.identity(live)
+            raise Unfinished(wording.not_updated(identity, why), identity, left, []) from error
         if preview:
-            return checkpoint.state_of(live, obj, inputs, manager)
+            return checkpoint.state_of(live, obj, inputs, manager, version)
         try:
             live = await self._waiting.until_ready(cluster, urn, obj, live, timeout, first=False)
         except NotReady as not_ready:
+            identity = kinds.identity(live)
             raise Unfinished(
-                f'the Kubernetes API server reported that "{kinds.identity(live)}" failed to '
-                f"fully initialize or become live: {not_ready}",
-                kinds.identity(live),
-                checkpoint.state_of(not_ready.live, obj, inputs, manager),
+                wording.not_updated(identity, not_ready), identity,
+                checkpoint.state_of(not_ready.live, obj, inputs, manager, version),
                 not_ready.reasons,
-            ) from not_ready
-        return checkpoint.state_of(live, obj, inputs, manager)
+            ) from not_ready  # fmt: skip
+        if before and before != manager:
+            await self._relinquished(cluster, urn, live, before)
+        return checkpoint.state_of(live, obj, inputs, manager, version)
+
+    async def _still_there(
+        self, cluster: Kubernetes, urn: str, was: Object, why: str
+    ) -> Object:
+        """The object as it is after a change of it was refused."""
+        try:
+            live = await self._calls(cluster.get, was)
+        except (ApiError, Unreachable, NoSuchKind) as error:
+            raise Refused(wording.lost(urn, why, str(error))) from error
+        if live is None:
+            gone = f'{was["kind"]} "{kinds.identity(was)}" not found'
+            raise Refused(wording.lost(urn, why, gone))
+        return live
+
+    async def _relinquished(
+        self, cluster: Kubernetes, urn: str, live: Object, manager: str
+    ) -> None:
+        """The manager that the program gave up owns nothing any more."""
+        try:
+            await self._calls(cluster.apply, ownership.relinquishing(live), manager, False)
+        except (ApiError, Unreachable, NoSuchKind) as error:
+            raise Refused(f'update of resource "{urn}" failed: {error}') from error
 
     async def _applied(
         self, cluster: Kubernetes, obj: Object, manager: str, ignore: list[str], patch: bool,
@@ -259,7 +285,7 @@ class Lifecycle:
             if found is None:
                 return
             if kinds.is_patch(type_token, str(live.get("kind", ""))):
-                await self._calls(cluster.apply, _bare(live), manager, False)
+                await self._calls(cluster.apply, ownership.relinquishing(live), manager, False)
                 return
             policy = kinds.annotation(inputs, "deletionPropagationPolicy").lower()
             propagation = PROPAGATION.get(policy, "Foreground")
@@ -270,74 +296,25 @@ class Lifecycle:
         except (Unreachable, Refused) as error:
             if self._settings.delete_unreachable:
                 return
-            raise Refused(f"{_once(NO_CLUSTER, str(error))}. {FORGET}") from error
+            raise Refused(f"{wording.no_cluster(error)}. {wording.FORGET}") from error
         except ApiError as error:
-            raise Refused(_delete_error(error, identity)) from error
+            raise Refused(wording.not_deleted(error)) from error
         if kinds.annotated_true(inputs, "skipAwait") and live["kind"] in _UNAWAITED:
             return
-        seconds = timeout or awaits.limit(
-            {}, 0, kinds.annotation(inputs, "timeoutSeconds")
-        )
+        seconds = awaits.limit({}, timeout, kinds.annotation(inputs, "timeoutSeconds"))
         try:
             await self._waiting.until_gone(cluster, found, seconds)
         except NotReady as not_ready:
-            after = {**state, **checkpoint.state_of(not_ready.live, inputs, state, manager)}
+            after = {
+                **state,
+                **checkpoint.state_of(
+                    not_ready.live, inputs, state, manager, checkpoint.initial_version_of(state)
+                ),
+            }
             raise Unfinished(str(not_ready), identity, after, not_ready.reasons) from not_ready
-        except ApiError as error:
-            raise Refused(_delete_error(error, identity)) from error
 
 
 #: Kinds whose deletion pulumi.com/skipAwait covers too, as in the official provider.
 _UNAWAITED = (
     "Namespace", "Pod", "ReplicationController", "DaemonSet", "Deployment", "StatefulSet", "Job",
 )  # fmt: skip
-
-
-def _imported(live: Object) -> Object:
-    """`pulumi import` and `.get` know the id alone: all that can be an input becomes one."""
-    found = {key: value for key, value in live.items() if key != "status"}
-    metadata = {k: v for k, v in live["metadata"].items() if k not in kinds.READ_ONLY}
-    annotations = dict(metadata.get("annotations") or {})
-    for each in ("deployment.kubernetes.io/revision",
-                 "kubectl.kubernetes.io/last-applied-configuration"):  # fmt: skip
-        annotations.pop(each, None)
-    if annotations:
-        metadata["annotations"] = annotations
-    else:
-        metadata.pop("annotations", None)
-    return {**found, "metadata": metadata}
-
-
-def _bare(live: Object) -> Object:
-    """The least that an apply may send: it gives up every field of its manager."""
-    metadata = {k: live["metadata"][k] for k in ("name", "namespace") if live["metadata"].get(k)}
-    return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}
-
-
-def _no_home(error: ApiError) -> bool:
-    """Is the namespace missing? In a preview it is then among what will be made."""
-    return error.status == 404 and error.kind == "namespaces"
-
-
-def _apply_error(error: ApiError, manager: str) -> str:
-    if error.reason != "Conflict":
-        return str(error)
-    return (
-        "server-side apply field conflict detected: set the annotation pulumi.com/patchForce to "
-        f'take the fields over, or leave them to their manager\nThe resource managed by field '
-        f'manager "{manager}" had an apply conflict: {error}'
-    )
-
-
-def _delete_error(error: ApiError, identity: str) -> str:
-    if error.reason == "Invalid" and "Required value" in str(error):
-        return (
-            "this Patch resource is currently managing a required field, so it can't be deleted "
-            "directly. Either set the `retainOnDelete` resource option, or transfer ownership of "
-            f"the field before deleting: {error}"
-        )
-    return f'deletion of resource "{identity}" failed: {error}'
-
-
-def _once(prefix: str, text: str) -> str:
-    return text if text.startswith(prefix) else f"{prefix}: {text}"

@@ -9,6 +9,7 @@ import pytest
 from lab.provider.api import ApiError
 from lab.provider.checkpoint import inputs_of
 from lab.provider.outcome import Refused, Settings, Unfinished
+from lab.provider.planning import Planning
 from lab.provider.wire import UNKNOWN
 from tests.unit.lab.provider_cluster import (
     UNREACHABLE,
@@ -84,25 +85,76 @@ def test_a_manager_that_the_program_gave_up_owns_nothing_any_more() -> None:
     assert set(body) == {"apiVersion", "kind", "metadata"}
 
 
+def test_a_manager_is_given_up_only_when_the_object_is_ready() -> None:
+    bench = Bench()
+    _, state = create(bench, stateful_set(rolled_out()), STATEFUL_SET)
+    named = stateful_set({**rolled_out(), "updateRevision": "pg-2"})
+    named["metadata"]["annotations"] = {"pulumi.com/patchFieldManager": "mine"}
+    with pytest.raises(Unfinished):
+        update(bench, state, named, token=STATEFUL_SET, timeout=5.0)
+    assert [each[1] for each in bench.cluster.asked if each[0] == "apply"] == ["mine"]
+
+
+def test_the_version_that_an_object_was_made_with_is_remembered() -> None:
+    bench = Bench()
+    _, state = create(bench, config_map(a="1"))
+    state["__initialApiVersion"] = "v0"
+    assert update(bench, state, config_map(a="2"))["__initialApiVersion"] == "v0"
+    found = run(bench.verbs.read(CONFIG_MAP, "demo/settings", state, config_map(a="2")))
+    assert found[1]["__initialApiVersion"] == "v0"
+
+
 def test_a_conflict_is_said_unless_forced() -> None:
     bench = Bench()
     _, state = create(bench, config_map(a="1"))
-    bench.cluster.failures["apply"] = [ApiError(409, "Conflict", 'conflict with "kubectl"')]
-    with pytest.raises(Refused, match="server-side apply field conflict detected") as refusal:
+    bench.cluster.failures["apply"] = [ApiError(409, "Conflict", 'conflict with "argocd"')]
+    with pytest.raises(Unfinished, match="server-side apply field conflict detected") as refusal:
         update(bench, state, config_map(a="2"))
-    assert 'conflict with "kubectl"' in str(refusal.value)
+    assert 'had an apply conflict: conflict with "argocd"' in str(refusal.value)
     forced = config_map(a="2")
     forced["metadata"]["annotations"] = {"pulumi.com/patchForce": "true"}
     update(bench, state, forced)
     assert bench.cluster.asked[-1][2] is True
 
 
+def test_an_update_that_is_refused_keeps_the_new_inputs_beside_the_object_as_it_is() -> None:
+    """So the next preview still shows the change, and the next update tries it again."""
+    bench = Bench()
+    _, state = create(bench, config_map(a="1"))
+    bench.cluster.failures["apply"] = [ApiError(422, "Invalid", "data: Forbidden: no")]
+    with pytest.raises(Unfinished) as unfinished:
+        update(bench, state, config_map(a="2"))
+    text = (
+        'the Kubernetes API server reported that "demo/settings" failed to fully initialize or '
+        "become live: data: Forbidden: no"
+    )
+    assert unfinished.value.reasons == [text]
+    left = unfinished.value.state
+    assert left["data"] == {"a": "1"} and inputs_of(left) == config_map(a="2")
+    plan = Planning(Settings(), lambda: bench.cluster).diff(CONFIG_MAP, left, config_map(a="2"), [])
+    assert [change.path for change in plan.changes] == ["data.a"]
+
+
+def test_a_refused_update_is_said_in_a_preview_too_but_for_a_missing_right() -> None:
+    bench = Bench()
+    _, state = create(bench, config_map(a="1"))
+    bench.cluster.failures["apply"] = [ApiError(422, "Invalid", "data: no")]
+    with pytest.raises(Unfinished, match="data: no"):
+        update(bench, state, config_map(a="2"), preview=True)
+    bench.cluster.failures["apply"] = [ApiError(403, "Forbidden", "may not patch")]
+    assert update(bench, state, config_map(a="2"), preview=True) == config_map(a="2")
+
+
 def test_an_update_of_an_object_that_is_gone_is_said() -> None:
     bench = Bench()
     _, state = create(bench, config_map(a="1"))
     bench.cluster.objects.clear()
-    with pytest.raises(Refused, match='ConfigMap "demo/settings" not found'):
+    with pytest.raises(Refused) as refusal:
         update(bench, state, config_map(a="2"))
+    assert str(refusal.value) == (
+        f'update of resource "{URN}" failed: ConfigMap "demo/settings" not found\n'
+        'unable to get cluster state: ConfigMap "demo/settings" not found'
+    )
 
 
 def test_an_updates_await_keeps_the_new_state() -> None:
@@ -227,10 +279,32 @@ def test_delete_that_hangs_says_what_holds_the_object() -> None:
     obj = config_map()
     obj["metadata"]["finalizers"] = ["example.dev/never"]
     _, state = create(bench, obj)
-    with pytest.raises(Unfinished, match="timed out waiting to be deleted") as unfinished:
+    with pytest.raises(Unfinished, match="timed out waiting for the condition") as unfinished:
         delete(bench, state, timeout=5.0)
     assert "(example.dev/never)" in unfinished.value.reasons[1]
     assert inputs_of(unfinished.value.state)["kind"] == "ConfigMap"
+
+
+def test_a_deletion_that_is_refused_is_said_in_the_servers_words() -> None:
+    bench = Bench()
+    _, state = create(bench, config_map())
+    bench.cluster.failures["delete"] = [ApiError(403, "Forbidden", "may not delete configmaps")]
+    with pytest.raises(Refused) as refusal:
+        delete(bench, state)
+    assert str(refusal.value) == "may not delete configmaps"
+
+
+def test_a_deletion_that_can_no_longer_be_watched_keeps_the_object() -> None:
+    def later(now: float) -> None:
+        bench.cluster.failures["get"] = [ApiError(403, "Forbidden", "may not get configmaps")]
+
+    bench = Bench(later=later)
+    obj = config_map()
+    obj["metadata"]["finalizers"] = ["example.dev/never"]
+    _, state = create(bench, obj)
+    with pytest.raises(Unfinished, match="may not get configmaps") as unfinished:
+        delete(bench, state)
+    assert unfinished.value.state["metadata"]["name"] == "settings"
 
 
 def test_another_object_of_the_same_name_is_not_waited_for() -> None:

@@ -26,6 +26,10 @@ CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
 PATCH = f"{CONFIG_MAP}Patch"
 KEY = ("ConfigMap", "demo", "settings")
+SERVICE = {
+    "apiVersion": "v1", "kind": "Service", "spec": {"selector": {"app": "pg"}},
+    "metadata": {"name": "pg", "namespace": "demo"},
+}  # fmt: skip
 UNSCHEDULED = {
     "metadata": {"name": "pg-0", "namespace": "demo",
                  "ownerReferences": [{"kind": "StatefulSet", "uid": "set-1"}]},
@@ -95,8 +99,26 @@ def test_create_waits_for_a_namespace_that_is_being_made() -> None:
     assert create(bench, config_map("later"), preview=True)[0] == ""
     assert bench.pace.now() == waited and len(bench.cluster.failures["create"]) == 1
     bench.cluster.failures["create"] = [gone] * 9
+    started = bench.pace.now()
     with pytest.raises(Refused, match='namespaces "demo" not found'):
         create(bench, config_map("other"))
+    # Six attempts, the pauses between them twice as long each time.
+    assert bench.pace.now() - started == 1 + 2 + 4 + 8 + 16
+    assert bench.said[-1] == 'Retry #4; creation failed: namespaces "demo" not found'
+
+
+def test_a_dry_run_of_what_will_be_replaced_is_made_under_another_name() -> None:
+    bench = Bench(Settings(upsert=True))
+    immutable = ApiError(422, "Invalid", 'Secret "s" is invalid: type: field is immutable')
+    bench.cluster.failures["apply"] = [immutable]
+    _, state = create(bench, config_map(a="1"), preview=True)
+    assert state["data"] == {"a": "1"}
+    assert [each[4]["metadata"]["name"] == "settings" for each in bench.cluster.asked] == [
+        True, False
+    ]  # fmt: skip
+    bench.cluster.failures["apply"] = [immutable]
+    with pytest.raises(Refused, match="field is immutable"):
+        create(bench, config_map(a="1"))
 
 
 def test_a_missing_kind_is_said() -> None:
@@ -206,6 +228,54 @@ def test_an_await_outlasts_an_api_that_is_away() -> None:
     assert bench.pace.now() > 30
 
 
+def test_an_await_that_may_no_longer_look_keeps_the_object() -> None:
+    """Its object is there: an error that left without it would make the next run create it."""
+
+    def later(now: float) -> None:
+        bench.cluster.failures["get"] = [ApiError(403, "Forbidden", "may not get statefulsets")]
+
+    bench = Bench(later=later)
+    with pytest.raises(Unfinished, match="may not get statefulsets") as unfinished:
+        create(bench, stateful_set(), STATEFUL_SET)
+    assert unfinished.value.identity == "demo/pg"
+    assert unfinished.value.state["metadata"]["name"] == "pg"
+    bench = Bench()
+    bench.cluster.failures["list"] = [ApiError(403, "Forbidden", "may not list endpointslices")]
+    with pytest.raises(Unfinished, match="may not list endpointslices"):
+        create(bench, SERVICE, "kubernetes:core/v1:Service")
+
+
+def test_a_service_that_had_no_time_to_settle_is_ready_when_time_is_up() -> None:
+    bench = Bench()
+    bench.cluster.lists["EndpointSlice"] = [{"endpoints": [{"conditions": {"ready": True}}]}]
+    create(bench, SERVICE, "kubernetes:core/v1:Service", timeout=4.0)
+    assert bench.pace.now() < 5
+    bench.cluster.lists["EndpointSlice"] = [{"endpoints": [{"conditions": {"ready": False}}]}]
+    bench.cluster.objects.clear()
+    with pytest.raises(Unfinished, match="'pg' timed out waiting to be Ready"):
+        create(bench, SERVICE, "kubernetes:core/v1:Service", timeout=4.0)
+
+
+def test_an_await_of_the_programs_own() -> None:
+    def later(now: float) -> None:
+        if now > 3:
+            bench.cluster.objects[KEY]["data"]["a"] = "done"
+
+    bench = Bench(later=later)
+    obj = config_map(a="1")
+    obj["metadata"]["annotations"] = {"pulumi.com/waitFor": "jsonpath={.data.a}=done"}
+    create(bench, obj)
+    assert 3 < bench.pace.now() < 4
+    obj["metadata"] = {**obj["metadata"], "name": "other",
+                       "annotations": {"pulumi.com/waitFor": "someday"}}  # fmt: skip
+    with pytest.raises(Unfinished, match='expected a "jsonpath=" or "condition=" prefix'):
+        create(bench, obj)
+    obj["metadata"] = {**obj["metadata"], "name": "third",
+                       "annotations": {"pulumi.com/waitFor": "jsonpath={.data.b}"}}  # fmt: skip
+    with pytest.raises(Unfinished, match="timed out waiting for the condition"):
+        create(bench, obj, timeout=3.0)
+
+
 def test_a_service_waits_for_endpoints_that_have_settled() -> None:
     piece = {"endpoints": [{"conditions": {"ready": False}}]}
 
@@ -214,10 +284,15 @@ def test_a_service_waits_for_endpoints_that_have_settled() -> None:
         bench.cluster.lists["EndpointSlice"] = [piece]
 
     bench = Bench(later=later)
-    service = {"apiVersion": "v1", "kind": "Service", "spec": {"selector": {"app": "pg"}},
-               "metadata": {"name": "pg", "namespace": "demo"}}  # fmt: skip
-    create(bench, service, "kubernetes:core/v1:Service")
+    create(bench, SERVICE, "kubernetes:core/v1:Service")
     assert 15 <= bench.pace.now() < 17
+
+
+CLAIM: dict[str, Any] = {
+    "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "data", "namespace": "demo"},
+    "spec": {"storageClassName": "late"}, "status": {"phase": "Pending"},
+}  # fmt: skip
 
 
 def test_a_claim_of_a_class_that_binds_late_is_not_waited_for() -> None:
@@ -225,8 +300,13 @@ def test_a_claim_of_a_class_that_binds_late_is_not_waited_for() -> None:
     bench.cluster.put({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
                        "metadata": {"name": "late"},
                        "volumeBindingMode": "WaitForFirstConsumer"})  # fmt: skip
-    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-             "metadata": {"name": "data", "namespace": "demo"},
-             "spec": {"storageClassName": "late"}, "status": {"phase": "Pending"}}  # fmt: skip
-    create(bench, claim, "kubernetes:core/v1:PersistentVolumeClaim")
+    create(bench, CLAIM, "kubernetes:core/v1:PersistentVolumeClaim")
     assert bench.pace.now() == 0
+
+
+def test_a_claim_whose_class_may_not_be_read_is_waited_for() -> None:
+    bench = Bench()
+    bench.cluster.failures["get"] = [ApiError(403, "Forbidden", "may not get storageclasses")]
+    with pytest.raises(Unfinished, match="Timeout occurred polling for 'data'"):
+        create(bench, CLAIM, "kubernetes:core/v1:PersistentVolumeClaim", timeout=5.0)
+    assert 300 <= bench.pace.now() < 301
