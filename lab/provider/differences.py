@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from lab.provider.quantities import quantity
 from lab.provider.wire import UNKNOWN
 
 How = Literal["add", "delete", "update"]
@@ -42,13 +42,13 @@ def flattened(path: str) -> str:
 
 
 def _holds(value: Any, path: str) -> bool:
-    for key in path.split("."):
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if not isinstance(value, dict) or key not in value:
-            return False
-        value = value[key]
-    return True
+    """Has the value this path in it? Of a list one element is enough."""
+    if isinstance(value, list):
+        return any(_holds(each, path) for each in value)
+    key, _, rest = path.partition(".")
+    if not isinstance(value, dict) or key not in value:
+        return False
+    return _holds(value[key], rest) if rest else True
 
 
 def pruned(live: Any, shape: Any) -> Any:
@@ -97,13 +97,20 @@ def _below(path: str, key: str) -> str:
 
 
 def ignored(path: str, ignore: list[str]) -> bool:
-    """Is the path at or below one of the program's `ignore_changes`?"""
-    plain = flattened(path).replace('["', ".").replace('"]', "")
-    for each in ignore:
-        rule = re.sub(r"\[(\d+|\*)\]", "", each).replace('["', ".").replace('"]', "")
-        if plain == rule or plain.startswith(f"{rule}."):
-            return True
-    return False
+    """Is the path at or below one of the program's `ignore_changes`? `*` stands for any key."""
+    steps = _steps(path)
+    return any(
+        len(rule) <= len(steps)
+        and all(a in ("*", b) for a, b in zip(rule, steps, strict=False))
+        for rule in map(_steps, ignore)
+    )
+
+
+_STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+|\*)\]|([^.\[\]]+)')
+
+
+def _steps(path: str) -> list[str]:
+    return ["".join(groups).replace('\\"', '"') for groups in _STEP.findall(path)]
 
 
 def _same(old: Any, new: Any, path: str) -> bool:
@@ -119,26 +126,7 @@ def _same(old: Any, new: Any, path: str) -> bool:
     return a is not None and a == b
 
 
-#: Where the API server rewrites a quantity: 1024Mi comes back as 1Gi.
+#: Where quantities may be, though old inputs in the state need not be canonical.
 _QUANTITY = re.compile(
-    r'(?:^|\.)(?:limits|requests|capacity|hard|overhead|sizeLimit|divisor|max|min|default'
-    r'|defaultRequest)(?:$|\.|\[")'
+    r'^spec\.(?:.*\.)?(?:limits|requests|capacity|hard|overhead|sizeLimit|divisor)(?:$|\.|\[")'
 )
-_SUFFIXES = {
-    "": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12),
-    "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
-
-
-def quantity(given: Any) -> Decimal | None:
-    """The value of a Kubernetes quantity, or None if it is none."""
-    match = re.fullmatch(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]{0,2})", str(given))
-    if match is None or match[2] not in _SUFFIXES:
-        return None
-    try:
-        return Decimal(match[1]) * _SUFFIXES[match[2]]
-    except InvalidOperation:
-        return None

@@ -6,7 +6,6 @@ to change and they do not name is the API server's error, there as here.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
 from typing import Any
@@ -80,6 +79,10 @@ READ_ONLY = (
     "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation",
     "managedFields", "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
+FREE_FORM = frozenset(
+    {"labels", "annotations", "matchLabels", "nodeSelector", "data", "binaryData", "stringData"}
+)
+"""Maps whose keys are the user's own, so that no key below them has a meaning."""
 AUTONAMED = "pulumi.com/autonamed"
 
 
@@ -144,30 +147,3 @@ def annotated_true(obj: dict[str, Any], key: str) -> bool:
 def random_suffix(seed: bytes) -> str:
     """Eight hexadecimal digits; the same for the same seed, so that a preview tells the name."""
     return hashlib.sha256(seed).hexdigest()[:8] if seed else secrets.token_hex(4)
-
-
-def normalized(obj: dict[str, Any]) -> dict[str, Any]:
-    """Inputs as the API server keeps them, so that equal meanings compare equal.
-
-    Read-only metadata goes; a Secret's stringData becomes data.
-    """
-    found = dict(obj)
-    metadata = found.get("metadata")
-    if isinstance(metadata, dict):
-        found["metadata"] = {k: v for k, v in metadata.items() if k not in READ_ONLY}
-    if found.get("kind") == "Secret" and isinstance(found.get("stringData"), dict):
-        texts = found.pop("stringData")
-        found["data"] = {
-            **(found.get("data") or {}),
-            **{key: base64.b64encode(str(v).encode()).decode() for key, v in texts.items()},
-        }
-    return found
-
-
-def without_nulls(value: Any) -> Any:
-    """An object as the API wants it: a null is a field that is not set."""
-    if isinstance(value, dict):
-        return {k: without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [without_nulls(v) for v in value]
-    return value

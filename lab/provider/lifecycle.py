@@ -12,6 +12,7 @@ from lab.provider import awaits, checkpoint, kinds, ownership, wording
 from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.differences import pruned
 from lab.provider.kubeconfig import NoCluster
+from lab.provider.normal import normalized, without_nulls
 from lab.provider.outcome import Refused, Settings, Unfinished
 from lab.provider.waiting import Calls, NotReady, Pace, Waiting
 from lab.provider.wire import has_unknown, marked, revealed
@@ -47,7 +48,7 @@ class Lifecycle:
         self, urn: str, type_token: str, inputs: Object, timeout: float, preview: bool
     ) -> tuple[str, Object]:
         """The new resource's id and state; in a preview without what only a run can know."""
-        obj = kinds.without_nulls(revealed(inputs))
+        obj = without_nulls(revealed(inputs))
         patch = kinds.is_patch(type_token, str(obj.get("kind", "")))
         if preview and (has_unknown(inputs) or patch):
             return "", inputs
@@ -121,7 +122,7 @@ class Lifecycle:
         self, type_token: str, identity: str, state: Object, inputs: Object
     ) -> tuple[str, Object, Object]:
         """Id, state and inputs as they are live; an empty id for an object that is gone."""
-        obj = kinds.normalized(revealed(inputs)) if inputs else {}
+        obj = normalized(revealed(inputs)) if inputs else {}
         known = bool(obj.get("kind"))
         namespace, _, name = identity.rpartition("/")
         target = {
@@ -177,7 +178,7 @@ class Lifecycle:
         given = revealed(inputs)
         if preview and has_unknown(given):
             return inputs
-        obj = kinds.without_nulls(kinds.normalized(given))
+        obj = without_nulls(normalized(given))
         before, was = checkpoint.manager_of(state), checkpoint.live_of(state)
         manager, version = self._manager(obj, before), checkpoint.initial_version_of(state)
         patch = kinds.is_patch(type_token, str(obj.get("kind", "")))

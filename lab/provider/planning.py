@@ -15,6 +15,7 @@ from lab.provider import kinds
 from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.checkpoint import inputs_of, live_of
 from lab.provider.kubeconfig import NoCluster
+from lab.provider.normal import normalized, without_unkept
 from lab.provider.outcome import Refused, Settings
 from lab.provider.wire import UNKNOWN, has_unknown, marked, revealed
 
@@ -53,7 +54,7 @@ class Planning:
             raise Refused("list resources cannot be created directly: declare their items")
         old, new = revealed(olds), revealed(news)
         if not has_unknown(new):
-            new = kinds.normalized(new)
+            new = normalized(new)
         metadata = new.get("metadata")
         if metadata is UNKNOWN:
             return news
@@ -111,7 +112,9 @@ class Planning:
         new, live = revealed(news), live_of(state)
         old_inputs = inputs_of(state)
         if not has_unknown(new):
-            new, old_inputs = kinds.normalized(new), kinds.normalized(old_inputs)
+            new, old_inputs = normalized(new), normalized(old_inputs)
+        if kinds.built_in(str(new.get("apiVersion", ""))):
+            new = without_unkept(new, old_inputs, live)
         old = d.pruned(live, old_inputs)
         old.setdefault("apiVersion", new.get("apiVersion"))
         old.setdefault("kind", new.get("kind"))

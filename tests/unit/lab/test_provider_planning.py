@@ -154,6 +154,29 @@ def test_defaults_of_the_server_in_claim_templates_are_no_drift() -> None:
     assert diffed(live, obj, obj, type_token="kubernetes:apps/v1:StatefulSet").changes == []
 
 
+def test_what_a_user_may_write_into_the_pod_template_is_no_drift() -> None:
+    """podTemplate.spec passes Kubernetes' own keys on as they are."""
+
+    def members(memory: object, cpu: object, **more: object) -> dict[str, Any]:
+        container = {"name": "c", "resources": {"limits": {"memory": memory, "cpu": cpu}}}
+        return {"apiVersion": "apps/v1", "kind": "StatefulSet",
+                "metadata": {"name": "pg", "namespace": "demo"},
+                "spec": {"template": {"spec": {"containers": [container], **more}}}}  # fmt: skip
+
+    token = "kubernetes:apps/v1:StatefulSet"
+    given = members("1024Mi", 0.5, hostNetwork=False, tolerations=[])
+    sent = checked(token, given)
+    assert sent == members("1Gi", "500m", hostNetwork=False, tolerations=[])
+    kept = members("1Gi", "500m", restartPolicy="Always")
+    assert diffed(kept, sent, sent, type_token=token).changes == []
+    # A state of before has the inputs as they were written.
+    assert diffed(kept, given, given, type_token=token).changes == []
+    found = diffed(kept, sent, members("2Gi", "500m"), type_token=token)
+    assert [change.path for change in found.changes] == [
+        "spec.template.spec.containers[0].resources.limits.memory"
+    ]
+
+
 def test_ignored_changes_are_none() -> None:
     live, old, new = config_map(a="2"), config_map(a="1"), config_map(a="1")
     assert diffed(live, old, new).changes
