@@ -33,6 +33,11 @@ class NotReady(Exception):
         self.live, self.reasons = live, reasons
 
 
+def _passes(error: ApiError | Unreachable) -> bool:
+    """Is the API away for a moment? Then an await goes on."""
+    return isinstance(error, Unreachable) or error.status in (429, 500, 502, 503, 504)
+
+
 class Pace:
     """Time for the awaits, and their end when the engine cancels."""
 
@@ -101,15 +106,17 @@ class Waiting:
         end, told = self._pace.now() + seconds, float("-inf")
         name = live["metadata"]["name"]
         while True:
-            seen = await around.of(cluster, live)
+            ends = self._pace.cancelled or self._pace.now() >= end
             try:
-                missing = check(live, seen)
+                seen = await around.of(cluster, live)
+                missing = check(live, awaits.at_last(seen) if ends else seen)
             except awaits.Failed as failure:
                 message = f"Resource '{name}' was created but failed to initialize"
                 raise NotReady(message, live, [str(failure)]) from failure
-            ends = self._pace.cancelled or self._pace.now() >= end
-            if ends and missing:
-                missing = check(live, awaits.at_last(seen))
+            except (ApiError, Unreachable) as error:
+                if not _passes(error):
+                    raise
+                missing = [str(error)]
             if not missing:
                 return live
             if self._pace.cancelled:
@@ -165,12 +172,10 @@ class Waiting:
         """The live object; as it was when the API is away for a moment."""
         try:
             return await self._calls(cluster.get, live)
-        except Unreachable:
+        except (ApiError, Unreachable) as error:
+            if not _passes(error):
+                raise
             return live
-        except ApiError as error:
-            if error.status in (429, 500, 502, 503, 504):
-                return live
-            raise
 
     async def _complaints(self, cluster: Kubernetes, live: Object) -> list[str]:
         if live["kind"] not in ("StatefulSet", "Deployment", "DaemonSet", "Job", "Pod"):
@@ -242,6 +247,8 @@ class _Surroundings:
                 {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
                  "metadata": {"name": name}},
             )  # fmt: skip
-        except ApiError:
+        except ApiError as error:
+            if _passes(error):
+                raise
             return False
         return (found or {}).get("volumeBindingMode") == "WaitForFirstConsumer"

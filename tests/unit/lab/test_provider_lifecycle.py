@@ -227,6 +227,14 @@ def test_an_await_outlasts_an_api_that_is_away() -> None:
     create(bench, stateful_set(), STATEFUL_SET)
     assert bench.pace.now() > 30
 
+    def listed(now: float) -> None:
+        bench.cluster.failures["list"] = [UNREACHABLE] if now < 30 else []
+
+    bench = Bench(later=listed)
+    bench.cluster.failures["list"] = [ApiError(503, "ServiceUnavailable", "no leader")]
+    create(bench, SERVICE, "kubernetes:core/v1:Service")
+    assert bench.pace.now() > 30
+
 
 def test_an_await_that_may_no_longer_look_keeps_the_object() -> None:
     """Its object is there: an error that left without it would make the next run create it."""
