@@ -49,12 +49,16 @@ class Target:
 
 
 def load(given: str, context: str, cluster: str, environment: Mapping[str, str]) -> Target:
-    """`given`: a kubeconfig's path or its text, or empty for KUBECONFIG or ~/.kube/config."""
+    """`given`: a kubeconfig's path or its text, or empty for KUBECONFIG or ~/.kube/config.
+
+    As the official provider does it, a path that was given is one file, and relative paths in it
+    start at the working directory; KUBECONFIG may list several, each with paths of its own.
+    """
     folder = Path.cwd()
-    if given and ("\n" in given or given.lstrip().startswith("{")):
-        config = _parsed(given, "the kubeconfig of the provider")
+    if given:
+        config = _given(given)
     else:
-        named = given or environment.get("KUBECONFIG") or "~/.kube/config"
+        named = environment.get("KUBECONFIG") or "~/.kube/config"
         files = [Path(os.path.expanduser(each)) for each in named.split(os.pathsep) if each]
         found = [file for file in files if file.is_file()]
         if not found:
@@ -62,6 +66,28 @@ def load(given: str, context: str, cluster: str, environment: Mapping[str, str])
         folder = found[0].absolute().parent
         config = _merged([_parsed(file.read_text(), str(file)) for file in found])
     return _target(config, context, cluster, folder)
+
+
+def active_cluster(given: str, context: str, cluster: str) -> dict[str, Any] | None:
+    """The cluster's entry in a kubeconfig that was given, to tell one cluster from another;
+    None if nothing was given or nothing is chosen in it."""
+    if not given:
+        return None
+    try:
+        config = _given(given)
+        entry = _entry(config, "context", context or str(config.get("current-context") or ""))
+        return _entry(config, "cluster", cluster or str(entry.get("cluster", "")))
+    except NoCluster:
+        return None
+
+
+def _given(given: str) -> dict[str, Any]:
+    file = Path(os.path.expanduser(given)) if "\n" not in given else None
+    try:
+        text = file.read_text() if file is not None and file.is_file() else given
+    except OSError as error:
+        raise NoCluster(f"{file} cannot be read: {error}") from error
+    return _parsed(text, "what the provider was given, neither a file's path nor a file's text,")
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Settings:
 
         def text(name: str) -> str:
             value = given.get(name)
+            if isinstance(value, Mapping):
+                return json.dumps(value)  # a kubeconfig may be given as an object
             return value if isinstance(value, str) else ""
 
         def flag(name: str, variable: str) -> bool:
@@ -74,3 +77,38 @@ class Settings:
         return (kind == "ConfigMap" and self.mutable_config_maps) or (
             kind == "Secret" and self.mutable_secrets
         )
+
+
+def unsupported(
+    given: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> list[tuple[str, str]]:
+    """Settings of the official provider that would change what happens here: (name, sentence).
+
+    None is ignored in silence. Rates, warnings and Helm's settings change nothing for objects.
+    """
+    found = []
+    for name, variable, harmless in _UNSUPPORTED:
+        value = given.get(name)
+        if value is None and variable:
+            value = environment.get(variable)
+        if value is not None and str(value).lower() not in harmless:
+            source = name if given.get(name) is not None else variable
+            found.append((
+                name,
+                f"{source} is {value}, which the lab's stand-in provider cannot do: "
+                "leave it out, or use the official provider, LAB_PROVIDER=official",
+            ))  # fmt: skip
+    return found
+
+
+_OFF = ("", "false")
+#: (argument, variable of the environment, the values that change nothing).
+_UNSUPPORTED = (
+    ("alwaysRender", "", _OFF),
+    ("enableServerSideApply", "PULUMI_K8S_ENABLE_SERVER_SIDE_APPLY", ("", "true")),
+    ("rejectUnknownResources", "", _OFF),
+    ("renderYamlToDirectory", "", ("",)),
+    ("skipUpdateUnreachable", "PULUMI_K8S_SKIP_UPDATE_UNREACHABLE", _OFF),
+    ("strictMode", "", _OFF),
+    ("awaitAll", "PULUMI_K8S_AWAIT_ALL", _OFF),
+)

@@ -14,7 +14,7 @@ from lab.provider import differences as d
 from lab.provider import kinds
 from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.checkpoint import inputs_of, live_of
-from lab.provider.kubeconfig import NoCluster
+from lab.provider.kubeconfig import NoCluster, active_cluster
 from lab.provider.normal import normalized, without_unkept
 from lab.provider.outcome import Refused, Settings
 from lab.provider.wire import UNKNOWN, has_unknown, marked, revealed
@@ -137,6 +137,27 @@ class Planning:
             rules = kinds.replacing(new, self._settings.mutable(new.get("kind")))
         replacing = [each for each in changes if each.replaces(rules)]
         return Diff(changes, replacing, bool(replacing) and _same_place(live, new_metadata))
+
+
+def provider_replacing(olds: Object, news: Object, changed: list[str]) -> list[str]:
+    """The arguments of a provider whose change means another cluster, so that everything it made
+    is to be replaced. A cluster has no name of its own: its entry in the kubeconfig stands for it,
+    unless the program gives a clusterIdentifier."""
+    own = "clusterIdentifier"
+    if own in changed and olds.get(own) is not None and news.get(own) is not None:
+        return [own]
+    if own not in changed and news.get(own) is not None:
+        return []
+    where: list[str] = [key for key in ("kubeconfig", "context", "cluster") if key in changed]
+    unknown = [key for key in where if has_unknown(news.get(key))]
+    if unknown:
+        return unknown[:1]
+    old, new = (_active(Settings.of(each, {})) for each in (olds, news))
+    return where if old is not None and new is not None and old != new else []
+
+
+def _active(settings: Settings) -> Object | None:
+    return active_cluster(settings.kubeconfig, settings.context, settings.cluster)
 
 
 def _same_place(live: Object, metadata: Any) -> bool:

@@ -26,8 +26,8 @@ from lab.provider import kubeconfig, wire
 from lab.provider.api import Api, Kubernetes
 from lab.provider.differences import Change
 from lab.provider.lifecycle import Lifecycle
-from lab.provider.outcome import Refused, Settings, Unfinished
-from lab.provider.planning import Naming, Planning
+from lab.provider.outcome import Refused, Settings, Unfinished, unsupported
+from lab.provider.planning import Naming, Planning, provider_replacing
 from lab.provider.waiting import Calls, Pace, Waiting
 
 _CHANGE = provider_pb2.PropertyDiff
@@ -103,6 +103,13 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             "provider, LAB_PROVIDER=official",
         )
 
+    async def Construct(self, request: Any, context: Any) -> Any:
+        await _abort(
+            context,
+            f"the lab's stand-in provider has no component {request.type}: use the official "
+            "provider, LAB_PROVIDER=official",
+        )
+
     async def Parameterize(self, request: Any, context: Any) -> Any:
         await _abort(context, "the lab's stand-in provider takes no parameters")
 
@@ -115,12 +122,21 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     # -- its configuration ----------------------------------------------------------------------
 
     async def CheckConfig(self, request: Any, context: Any) -> Any:
-        return provider_pb2.CheckResponse(inputs=request.news)
+        given = wire.revealed(wire.parse(request.news))
+        failures = [
+            provider_pb2.CheckFailure(property=name, reason=sentence)
+            for name, sentence in unsupported(given)
+        ]
+        return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
     async def DiffConfig(self, request: Any, context: Any) -> Any:
-        old, new = wire.parse(request.olds), wire.parse(request.news)
-        changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-        return provider_pb2.DiffResponse(changes=_some(bool(changed)), diffs=changed)
+        olds = wire.revealed(wire.parse(request.olds))
+        news = wire.revealed(wire.parse(request.news))
+        changed = sorted(key for key in {*olds, *news} if olds.get(key) != news.get(key))
+        return provider_pb2.DiffResponse(
+            changes=_some(bool(changed)), diffs=changed,
+            replaces=provider_replacing(olds, news, changed),
+        )  # fmt: skip
 
     async def Configure(self, request: Any, context: Any) -> Any:
         prefix = "kubernetes:config:"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab.provider.kubeconfig import NoCluster, load
+from lab.provider.kubeconfig import NoCluster, active_cluster, load
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +59,33 @@ def test_of_several_files_the_first_wins(tmp_path: Path) -> None:
     second.write_text(yaml.safe_dump(config()))
     target = load("", "", "", {"KUBECONFIG": f"{first}:{tmp_path / 'none'}:{second}"})
     assert target.server == "https://other:6443"
+
+
+def test_a_path_that_is_given_is_one_file_with_paths_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the official provider: KUBECONFIG is read in another way than the argument."""
+    folder = tmp_path / "kube"
+    folder.mkdir()
+    file = folder / "config"
+    file.write_text(yaml.safe_dump(config(**{"client-key": "u.key", "client-certificate": "c"})))
+    (tmp_path / "u.key").write_text("KEY")
+    (tmp_path / "c").write_text("CERTIFICATE")
+    monkeypatch.chdir(tmp_path)
+    assert load(str(file), "", "", {}).key == "KEY"
+    with pytest.raises(NoCluster, match="nor a file's text, is no kubeconfig"):
+        load(f"{file}:{tmp_path / 'other'}", "", "", {})
+
+
+def test_one_cluster_is_told_from_another_by_its_entry() -> None:
+    text = yaml.safe_dump(config(token="a"))
+    assert active_cluster("", "lab", "") is None
+    found = active_cluster(text, "", "")
+    assert found is not None and found["server"] == "https://10.90.0.1:6443/"
+    assert active_cluster(text, "", "") == active_cluster(yaml.safe_dump(config()), "lab", "")
+    assert active_cluster(text, "other", "") == active_cluster(text, "", "d") != found
+    assert active_cluster(text, "nowhere", "") is None
+    assert active_cluster("a: [", "", "") is None
 
 
 @pytest.mark.parametrize(

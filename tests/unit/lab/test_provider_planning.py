@@ -10,8 +10,8 @@ import pytest
 from lab.provider.api import Kubernetes
 from lab.provider.checkpoint import state_of
 from lab.provider.kubeconfig import NoCluster
-from lab.provider.outcome import Refused, Settings
-from lab.provider.planning import Diff, Naming, Planning
+from lab.provider.outcome import Refused, Settings, unsupported
+from lab.provider.planning import Diff, Naming, Planning, provider_replacing
 from lab.provider.wire import UNKNOWN, Secret
 from tests.unit.lab.provider_cluster import FakeCluster, config_map
 
@@ -222,3 +222,52 @@ def test_settings_come_from_arguments_and_then_the_environment() -> None:
     found = Settings.of(given, dict.fromkeys(variables, "true"))
     assert found.upsert and found.force and not found.mutable_secrets
     assert (found.context, found.kubeconfig) == ("lab", "")
+    as_object = Settings.of({"kubeconfig": {"clusters": []}}, {})
+    assert as_object.kubeconfig == '{"clusters": []}'
+
+
+def test_settings_that_the_stand_in_cannot_honour_are_refused() -> None:
+    assert unsupported({"context": "lab", "upsertExistingObjects": "true"}, {}) == []
+    harmless = {"enableServerSideApply": "true", "skipUpdateUnreachable": False,
+                "renderYamlToDirectory": "", "kubeClientSettings": "{}"}  # fmt: skip
+    assert unsupported(harmless, {"PULUMI_K8S_AWAIT_ALL": "false"}) == []
+    ((name, said),) = unsupported({"renderYamlToDirectory": "out"}, {})
+    assert name == "renderYamlToDirectory"
+    assert said.startswith("renderYamlToDirectory is out, which the lab's stand-in provider cannot")
+    variables = {"PULUMI_K8S_ENABLE_SERVER_SIDE_APPLY": "false", "PULUMI_K8S_AWAIT_ALL": "true"}
+    assert [name for name, _ in unsupported({}, variables)] == ["enableServerSideApply", "awaitAll"]
+    assert unsupported({}, variables)[1][1].startswith("PULUMI_K8S_AWAIT_ALL is true, which")
+    # The argument decides, not the variable.
+    decided = unsupported({"enableServerSideApply": True}, variables)
+    assert [name for name, _ in decided] == ["awaitAll"]
+
+
+CLUSTERS = {
+    name: f"current-context: c\ncontexts: [{{name: c, context: {{cluster: x}}}}]\n"
+    f"clusters: [{{name: x, cluster: {{server: 'https://{name}'}}}}]\n"
+    for name in ("one", "two")
+}
+
+
+def replaced_by(olds: dict[str, Any], news: dict[str, Any]) -> list[str]:
+    changed = sorted(key for key in {*olds, *news} if olds.get(key) != news.get(key))
+    return provider_replacing(olds, news, changed)
+
+
+def test_another_cluster_replaces_what_its_provider_made() -> None:
+    one, two = ({"kubeconfig": CLUSTERS[name]} for name in ("one", "two"))
+    assert replaced_by(one, two) == ["kubeconfig"]
+    assert replaced_by(one, {"kubeconfig": CLUSTERS["one"] + "users: []\n"}) == []
+    assert replaced_by(one, {**one, "upsertExistingObjects": "true"}) == []
+    # Where the kubeconfig is not among the arguments nobody can tell.
+    assert replaced_by({"context": "a"}, {"context": "b"}) == []
+    assert replaced_by({}, two) == []
+    assert replaced_by(one, {"kubeconfig": UNKNOWN}) == ["kubeconfig"]
+
+
+def test_a_cluster_identifier_decides_alone() -> None:
+    one, two = ({"kubeconfig": CLUSTERS[name]} for name in ("one", "two"))
+    same, other = {"clusterIdentifier": "a"}, {"clusterIdentifier": "b"}
+    assert replaced_by({**one, **same}, {**two, **same}) == []
+    assert replaced_by({**one, **same}, {**one, **other}) == ["clusterIdentifier"]
+    assert replaced_by(one, {**one, **same}) == []
