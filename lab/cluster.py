@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import mounts, pki, tools
+from lab import mounts, pki, pulumi_engine, tools
 from lab.control_plane import NAMES, ControlPlane
 from lab.faults import Container, Faults
 from lab.layout import Layout, enter
@@ -63,21 +63,16 @@ class Lab:
     def env(self) -> dict[str, str]:
         """The environment in which kubectl and pulumi use this lab."""
         cache = self.layout.cache
-        programs = [str(cache.bin), str(cache.venv / "bin"), os.environ.get("PATH", os.defpath)]
         return {
             **os.environ,
+            **pulumi_engine.environment(cache.root),
+            "PULUMI_BACKEND_URL": f"file://{self.layout.pulumi_state}",
             "KUBECONFIG": str(self.kubeconfig),
-            "PATH": os.pathsep.join(programs),
-            "VIRTUAL_ENV": str(cache.venv),
             "PGHA_CACHE": str(cache.root),
             "LAB_NAME": self.layout.name,
             # As in a pod: NAME.NAMESPACE and NAME.NAMESPACE.svc are names of Services.
             "LOCALDOMAIN": "svc.cluster.local cluster.local",
             "RES_OPTIONS": "ndots:5",
-            "PULUMI_HOME": str(cache.pulumi),
-            "PULUMI_BACKEND_URL": f"file://{self.layout.pulumi_state}",
-            "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", "lab"),
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
         }
 
     def exec_prefix(self) -> list[str]:
@@ -113,7 +108,7 @@ class Lab:
 
     def build(self) -> list[Path]:
         """Make the tools, the engine and the images that are missing; return the images."""
-        from lab import images, pulumi_engine
+        from lab import images
 
         root = self.layout.cache.root
         tools.build(self.layout.cache)

@@ -2,9 +2,11 @@
 
 The engine itself, its language host and that one's script are put into `bin/` by `lab.tools`.
 
-The official provider is used where it is installed already (in PULUMI_HOME or on PATH), where
-LAB_PROVIDER names its path, or where LAB_PROVIDER=official asks for the download; nothing is
-downloaded unasked. Otherwise the stand-in of `lab.provider` is put in its place.
+LAB_PROVIDER chooses: unset, the official provider where one is installed already (downloaded here
+before, in the user's PULUMI_HOME, or on PATH), else the stand-in of `lab.provider`; `official`,
+the same but downloaded where there is none; `stand-in`; or the path of a plugin. Each choice
+holds for as long as the variable says so, and nothing is downloaded unasked: the engine is told
+neither to fetch plugins by itself nor to prefer one that it meets on PATH.
 """
 
 from __future__ import annotations
@@ -38,6 +40,9 @@ def environment(cache: Path) -> dict[str, str]:
         "PULUMI_BACKEND_URL": f"file://{cache / 'pulumi' / 'state'}",
         "PULUMI_CONFIG_PASSPHRASE": os.environ.get("PULUMI_CONFIG_PASSPHRASE", "lab"),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        # A plugin on PATH would win over PULUMI_HOME, whatever LAB_PROVIDER says.
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
     }
 
 
@@ -46,39 +51,48 @@ def install(cache: Path) -> None:
     home = cache / "pulumi"
     wanted = os.environ.get("LAB_PROVIDER", "")
     plugin = folder(home) / PROGRAM
-    if wanted == "official":
+    if wanted == "stand-in":
+        _stand_in(cache, plugin)
+    elif wanted not in ("", "official"):
+        _use(Path(wanted).expanduser().absolute(), plugin)
+    elif _is_official(plugin) and not plugin.is_symlink():
+        return
+    elif (found := _elsewhere(home)) is not None:
+        _use(found, plugin)
+    elif wanted == "official":
         _download(cache, home)
-    elif wanted and wanted != "stand-in":
-        _use(Path(wanted), plugin)
-    elif wanted == "stand-in" or not _official(plugin):
-        found = None if wanted else _on_path()
-        if found is not None:
-            _use(found, plugin)
-        else:
-            _stand_in(cache, plugin)
+    else:
+        _stand_in(cache, plugin)
 
 
 def is_stand_in(cache: Path) -> bool:
     plugin = folder(cache / "pulumi") / PROGRAM
-    return plugin.exists() and not _official(plugin)
+    return plugin.exists() and not _is_official(plugin)
 
 
-def _official(plugin: Path) -> bool:
+def _is_official(plugin: Path) -> bool:
+    """Is a program there, and not ours? (It has 100 MB, so only its beginning is read.)"""
     try:
-        return MARK.encode() not in plugin.read_bytes()[:4096]
+        with plugin.open("rb") as file:
+            return MARK.encode() not in file.read(4096)
     except OSError:
         return False
 
 
-def _on_path() -> Path | None:
-    found = shutil.which(PROGRAM)
-    return Path(found) if found and _official(Path(found)) else None
+def _elsewhere(home: Path) -> Path | None:
+    """One that the user has installed already: for an engine of their own, or on PATH."""
+    for mine in (os.environ.get("PULUMI_HOME"), "~/.pulumi"):
+        found = folder(Path(mine).expanduser()) / PROGRAM if mine else None
+        if found is not None and found.parent != folder(home) and _is_official(found):
+            return found
+    named = shutil.which(PROGRAM)
+    return Path(named) if named and _is_official(Path(named)) else None
 
 
 def _use(given: Path, plugin: Path) -> None:
     if given.is_dir():
         given = given / PROGRAM
-    if not os.access(given, os.X_OK):
+    if not given.is_file() or not os.access(given, os.X_OK):
         raise LabError(
             f"LAB_PROVIDER names {given}, which is no program: give the path of a "
             f"{PROGRAM}, or `official`, or `stand-in`"
@@ -107,8 +121,6 @@ def _stand_in(cache: Path, plugin: Path) -> None:
 
 def _download(cache: Path, home: Path) -> None:
     plugin = folder(home) / PROGRAM
-    if _official(plugin):
-        return
     shutil.rmtree(plugin.parent, ignore_errors=True)
     done = subprocess.run(
         [str(cache / "bin" / "pulumi"), "plugin", "install", "resource", "kubernetes",
