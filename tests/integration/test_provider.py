@@ -158,6 +158,58 @@ def test_drift_shows_conflicts_and_is_mended_by_force(project: Project, kube: Ku
     assert project.drift() == ""
 
 
+def test_what_kubectl_edit_changed_is_the_programs_again(project: Project, kube: Kube) -> None:
+    path = kube.path(SPACE, ROLES, "edited")
+    project.declare(role("edited", "get", "list"))
+    project.up()
+    changed = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    kube.patch(f"{path}?fieldManager=kubectl-edit", {"rules": changed})
+    assert project.drift() != ""
+    project.up("--refresh")
+    found = kube.get(path)
+    assert found is not None and found["rules"][0]["verbs"] == ["get", "list"]
+    managers = {each["manager"] for each in found["metadata"]["managedFields"]}
+    assert "kubectl-edit" not in managers
+    assert project.drift() == ""
+
+
+def test_an_update_that_is_refused_shows_again(project: Project) -> None:
+    def service(port: int) -> dict[str, Any]:
+        spec = {"clusterIP": "None", "ports": [{"port": port}]}
+        return declared("core.v1.Service", "refused", spec=spec)
+
+    project.declare(service(80))
+    project.up()
+    project.declare(service(99999))
+    text = project.up_fails()
+    assert f'"{SPACE}/refused" failed to fully initialize or become live: Service' in text, text
+    preview = project.run("preview", "--diff")
+    assert "99999" in preview.text, preview.text
+    project.declare(service(80))
+    project.up()
+    assert project.drift() == ""
+
+
+def test_quantities_and_empty_values_are_no_drift(project: Project, kube: Kube) -> None:
+    """podTemplate.spec passes on what a user writes."""
+
+    def members(memory: str, cpu: float) -> dict[str, Any]:
+        made = pods("worded", annotations={"pulumi.com/skipAwait": "true"})
+        spec = made["args"]["spec"]["template"]["spec"]
+        spec["containers"][0]["resources"] = {"limits": {"memory": memory, "cpu": cpu}}
+        spec.update(hostNetwork=False, tolerations=[])
+        return dict(made)
+
+    for memory, cpu, kept in (("16384Ki", 0.5, ("16Mi", "500m")), ("32768Ki", 1, ("32Mi", "1"))):
+        project.declare(members(memory, cpu))
+        project.up()
+        assert project.drift() == ""
+        found = kube.get(kube.path(SPACE, STATEFUL_SETS, "worded"))
+        assert found is not None
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        assert container["resources"] == {"limits": {"memory": kept[0], "cpu": kept[1]}}
+
+
 def test_replacement_of_a_named_and_of_an_autonamed_object(project: Project, kube: Kube) -> None:
     """A ConfigMap whose data changed is another one, and so is what was made of it."""
     maps = kube.path(SPACE, "configmaps")
