@@ -138,6 +138,7 @@ class Executor:
     def set_sync_names(self, action: a.SetSyncNames, facts: Facts) -> None:
         if self.server.sync_names() != action.value:
             self.server.set_sync_names(action.value)
+            self.pulse.told()
         self.pulse.look_now()
 
     def checkpoint(self, action: a.Checkpoint, facts: Facts) -> None:

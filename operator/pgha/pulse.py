@@ -54,6 +54,7 @@ class Pulse:
     _ill: str = ""
     _senders: dict[str, _Seen] = field(default_factory=dict)
     _last_flush: LSN | None = None
+    _told: int = 0  # how often synchronous_standby_names was changed
     _active_since: tuple[str, LSN, dict[int, int]] | None = None
     _complete_at: float | None = None
     _looked_at: float = float("-inf")
@@ -67,6 +68,12 @@ class Pulse:
         self._senders, self._last_flush, self._active_since = {}, None, None
         self._taken_at = float("-inf")
         self._alive_at, self._ill, self._complete_at = boottime(), "", None
+        self._now.set()
+
+    def told(self) -> None:
+        """synchronous_standby_names was changed: what was proven of it is of before."""
+        self._told += 1
+        self.barrier, self._active_since = Barrier(), None
         self._now.set()
 
     def look_now(self) -> None:
@@ -106,6 +113,7 @@ class Pulse:
         self._now.set()
 
     def _take(self) -> None:
+        told = self._told
         look = self.sql.look(timeout=2.0)
         if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING):
             self._alive_at, self._ill = boottime(), ""
@@ -118,6 +126,8 @@ class Pulse:
             self._read(look, look.flush)
         except SqlError:
             return
+        if told != self._told:  # meanwhile; the active value may be the former one still
+            self.barrier, self._active_since = Barrier(), None
         # What only counts on (positions) is no news; nobody is woken for it.
         news = (
             look.sync_names, self.barrier, sorted(look.slots),

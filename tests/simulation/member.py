@@ -510,7 +510,8 @@ class Member:
                     if self.reachable(m):
                         self.seen[n] = (w.now, m.status())
             case a.SetSyncNames(value=value):
-                s.sync_names = value
+                if s.sync_names != value:
+                    s.sync_names, self.barrier_of = value, None
                 if s.run != "primary":
                     s.active_names = value
             case a.Promote(number=number):
