@@ -29,6 +29,7 @@ NUMBER = st.integers(0, 2**63 - 1)
 BY_TYPE = {
     "str": TEXT, "int": NUMBER, "bool": st.booleans(), "str | None": TEXT | st.none(),
     "int | None": NUMBER | st.none(), "float": st.floats(0, 1e6),
+    "float | None": st.floats(0, 1e6) | st.none(),
 }  # fmt: skip
 
 

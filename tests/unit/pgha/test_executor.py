@@ -45,6 +45,7 @@ class Ground:
         self.executor = Executor(
             settings=SETTINGS, identity=Identity("a-0", "u", "s"), member=unused, server=unused,
             conf=unused, sql=unused, keeper=self.keeper, ballot=unused, book=unused, poll=unused,
+            early=unused,
             jobs=Jobs({kind: self._work for kind in KINDS}, self.done.set, lambda *_, **__: None),
             pulse=unused, errands=unused, password=unused, log=unused, apply_roles=unused,
             end=unused,

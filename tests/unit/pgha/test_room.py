@@ -146,8 +146,8 @@ class Ended:
         self.gatherer = Gatherer(
             settings=Settings("c", "ns", "app", "15", **settings),  # type: ignore[arg-type]
             identity=Identity(ME, "u0", "s0"), member=self.member, server=server, sql=unused,
-            keeper=keeper, ballot=unused, book=unused, poll=unused, jobs=unused, pulse=unused,
-            guard=unused, errands=unused, pods=dict, replicas=lambda: 3,
+            keeper=keeper, ballot=unused, book=unused, poll=unused, early=unused, jobs=unused,
+            pulse=unused, guard=unused, ear=unused, errands=unused, pods=dict, replicas=lambda: 3,
             foreign_owner=lambda: False, leaving=lambda: False, own_dead=True,
             log=lambda *_, **__: None,
         )
