@@ -13,7 +13,7 @@ from pgha import quorum
 from pgha.actions import AskEarlyVotes, AskPeers
 from pgha.facts import Claim, Facts, LeaseView, Votes
 from pgha.rules.election import PREFERENCE, better, ineligible
-from pgha.rules.rejoin import FOLLOWING
+from pgha.rules.rejoin import FOLLOWING, PATIENCE
 from pgha.rules.rule import Do, Rule
 from pgha.settings import Settings
 
@@ -46,6 +46,14 @@ def claim(
     return replace(lease, claim=Claim.SUSPECT)
 
 
+def _answers(f: Facts) -> bool:
+    """Does the holder's agent answer? Another pod under its name is not the holder."""
+    agent = f.peers.get(f.lease.holder_pod or "")
+    return agent is not None and agent.age < UNANSWERED and f"/{agent.uid}/" in (
+        f.lease.holder or ""
+    )
+
+
 def objection(f: Facts) -> str | None:
     """Why this member does not suspect the primary; None if it does."""
     if not (f.settings.quorum_failover and f.settings.synchronous):
@@ -57,8 +65,7 @@ def objection(f: Facts) -> str | None:
         return f"it has not heard {holder} in this term"
     if f.run.silent < SUSPECT_AFTER:
         return f"it heard {holder} {f.run.silent:.1f} s ago"
-    agent = f.peers.get(holder or "")
-    if agent is not None and agent.age < UNANSWERED and f"/{agent.uid}/" in (f.lease.holder or ""):
+    if _answers(f):
         return f"{holder}'s agent answers"
     if f.curious_for < ROUND:
         return f"{holder}'s agent was asked only now"
@@ -92,6 +99,8 @@ def _suspect(f: Facts) -> Do | None:
         return None  # it follows first: an early vote that is over was about an older Lease
     if not quorum.silenced(f.record, f.lease.holder_pod, f.record.voters):
         return None  # not even everybody would be enough
+    if _answers(f) and f.run.attached_for >= PATIENCE:
+        return None  # it lives: why nothing is received is the matter of `not-receiving`
     if why := objection(f) or ineligible(f) or _too_few(f):
         return Do([AskPeers()], why, look_again_in=0.25)
     rivals = better(f)

@@ -137,6 +137,15 @@ def test_an_early_vote_keeps_everybody_away_from_the_primary() -> None:
     )
 
 
+def test_a_standby_that_receives_nothing_from_a_primary_that_lives_compares_histories() -> None:
+    """Doubt does not keep it from the rule that mends it."""
+    alive = with_peer(HOLDER, run=Run.PRIMARY, rewindable_term=4)
+    vain = RunView(Run.STANDBY, HOLDER, 4, 9.0, silent=9.0)
+    decision = decide(silent(run=vain, peers=alive))
+    assert (decision.rule, decision.actions) == ("not-receiving", (a.StopServer("fast"),))
+    assert decide(silent(run=replace(vain, attached_for=2.0), peers=alive)).rule == "suspect"
+
+
 def granted(name: str, directory: str | None = None) -> Vote:
     return Vote(name, directory or f"d{name[-1]}", True, END, Branch.SAME, True)
 

@@ -1,0 +1,73 @@
+"""Votes and early votes are asked over paths of their own, and count for one question only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from pgha.facts import Branch
+from pgha.peers.client import PeerUnreachable
+from pgha.votes import Poll
+
+pytestmark = pytest.mark.unit
+
+
+class Members:
+    """Three voters that grant whatever they are asked, but `silent` ones."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.silent: set[str] = set()
+        self.refusing: set[str] = set()
+        self.woken = threading.Event()
+
+    def call(self, host: str, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
+        self.asked.append((host, path, body))
+        if host in self.silent:
+            raise PeerUnreachable(f"{host} is silent")
+        return {"granted": host not in self.refusing, "name": host, "term": body["term"],
+                "directory_id": f"d-{host}", "timeline": 2, "lsn": 9}
+
+    def poll(self) -> Poll:
+        hosts: Mapping[str, str] = {n: n for n in ("c-1", "c-2")}
+        return Poll(self, lambda: hosts, "c-0/u/s", "c-0",  # type: ignore[arg-type]
+                    lambda history, timeline, end: Branch.SAME, self.woken.set)
+
+
+def answered(poll: Poll) -> set[str]:
+    for _ in range(500):
+        if not poll.view().pending:
+            break
+        threading.Event().wait(0.01)
+    return set(poll.view().answers)
+
+
+def test_early_votes_are_of_one_version_of_the_lease() -> None:
+    members = Members()
+    poll = members.poll()
+    poll.ask_early(4, "l/9", ["c-1", "c-2"])
+    assert answered(poll) == {"c-1", "c-2"}
+    assert {path for _, path, _ in members.asked} == {"/early-vote"}
+    assert members.asked[0][2] == {"term": 4, "version": "l/9", "candidate": "c-0"}
+    assert (poll.view().term, poll.view().version) == (4, "l/9")
+    members.silent = {"c-2"}
+    poll.ask_early(4, "l/10", ["c-1", "c-2"])
+    assert answered(poll) == {"c-1"}, "what was said about another Lease does not count"
+    poll.forget()
+    assert (poll.view().version, answered(poll)) == ("", set())
+
+
+def test_votes_are_asked_as_ever_and_have_no_version() -> None:
+    members = Members()
+    members.refusing = {"c-1"}
+    poll = members.poll()
+    poll.ask(5, ["c-1", "c-2"])
+    assert answered(poll) == {"c-2"}
+    assert {path for _, path, _ in members.asked} == {"/vote"}
+    assert members.asked[0][2] == {"term": 5, "candidate": "c-0", "incarnation": "c-0/u/s"}
+    assert (poll.view().term, poll.view().version) == (5, "")
+    poll.ask(5, ["c-1", "c-2"])
+    assert [host for host, _, _ in members.asked].count("c-2") == 1, "it has answered"
