@@ -39,7 +39,7 @@ class Voting:
         if state is not ServerState.STOPPED:
             if not self.server.detach(timeout / 2):
                 return None, "the receiver did not end in time"
-            m.attached_to = None
+            m.attached_to, m.fruitless = None, 0  # a vote ended it: nothing was learned
         m.read_end(min(READ_WITHIN, timeout))
         if self.server.receives():
             m.set_end(None)
