@@ -56,6 +56,8 @@ def reason(f: Facts) -> str | None:
         return None
     if v.pending or v.asked_for < HEAR_WITHIN:
         return None
+    if f.tenure.since < f.settings.times.lease_duration:
+        return None  # however the lease was taken: whoever had it before has stopped by then
     return f"a person waived the quorum of term {w.term}"
 
 

@@ -55,7 +55,7 @@ def candidate(*votes: Vote, given: Waiver | None = WAIVER, record: Record = LOST
     """It has held the lease for a while and heard these alone, of whom two are needed."""
     return replace(
         primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), waiver=given,
-        tenure=Tenure(6, 8.0, 9.0), run=RunView(Run.STANDBY), data=replace(READY, end=END),
+        tenure=Tenure(6, 8.0, 15.1), run=RunView(Run.STANDBY), data=replace(READY, end=END),
         votes=Votes(6, waiver.HEAR_WITHIN + 0.1, False, 0.1, {v.name: v for v in votes}),
         replication=Replication(),
     )
@@ -94,6 +94,12 @@ def test_the_voters_are_asked_first() -> None:
         assert not any(isinstance(x, a.WriteRecord) for x in decide(
             replace(f, votes=votes)
         ).actions)
+
+
+def test_whoever_had_the_lease_before_has_stopped() -> None:
+    """Also where it was taken before it had expired (quorumFailover)."""
+    f = replace(candidate(), tenure=Tenure(6, 8.0, 14.9))
+    assert decide(f).rule == "quorum-missing"
 
 
 def test_a_voter_that_answers_with_more_is_not_passed_over() -> None:
