@@ -14,13 +14,14 @@ from lab.provider.quantities import canonicalized
 
 
 def normalized(obj: dict[str, Any]) -> dict[str, Any]:
-    """Read-only metadata goes; quantities are canonical; a Secret's stringData becomes data."""
+    """Read-only metadata and empty values go; quantities are canonical; a Secret's stringData
+    becomes data."""
     found = dict(obj)
     metadata = found.get("metadata")
     if isinstance(metadata, dict):
         found["metadata"] = {k: v for k, v in metadata.items() if k not in kinds.READ_ONLY}
     if kinds.built_in(str(found.get("apiVersion", ""))):
-        found = canonicalized(found)
+        found = _without_empty(canonicalized(found))
     if found.get("kind") == "Secret" and isinstance(found.get("stringData"), dict):
         texts = found.pop("stringData")
         found["data"] = {
@@ -39,25 +40,42 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def without_unkept(new: Any, old: Any, live: Any) -> Any:
-    """`new` without the empty values that the API server is known to drop.
-
-    Such a value was sent before (`old`: the inputs that made `live`), is still wanted, and is not
-    in the live object; in the official provider the typed object has dropped it.
-    """
-    if isinstance(new, dict) and isinstance(old, dict) and isinstance(live, dict):
-        found = {}
-        for key, value in new.items():
-            if key in kinds.FREE_FORM:
-                found[key] = value
-            elif key in live or not (_is_empty(value) and old.get(key) == value):
-                found[key] = without_unkept(value, old.get(key), live.get(key))
-        return found
-    if isinstance(new, list) and isinstance(old, list) and isinstance(live, list):
-        paired = [without_unkept(*each) for each in zip(new, old, live, strict=False)]
-        return paired + new[len(paired) :]
-    return new
+#: Fields of Kubernetes' types that are no pointers, so that their empty value is as good as none.
+_NO_WHEN_FALSE = frozenset(
+    "hostIPC hostNetwork hostPID paused publishNotReadyAddresses readOnly stdin stdinOnce "
+    "tty".split()
+)
+_NO_WHEN_ZERO = frozenset(
+    "failureThreshold hostPort initialDelaySeconds minReadySeconds nodePort periodSeconds "
+    "successThreshold timeoutSeconds".split()
+)
+#: Texts that are pointers: there the empty one has a meaning of its own.
+_TEXTS = frozenset(
+    "ingressClassName loadBalancerClass runtimeClassName storageClassName "
+    "volumeAttributesClassName".split()
+)
+#: Lists that are kept even if they are empty.
+_LISTS = frozenset({"rules"})
 
 
-def _is_empty(value: Any) -> bool:
-    return value in ("", 0, False) or (isinstance(value, list) and not value)
+def _without_empty(tree: Any) -> Any:
+    """A copy without the empty values that the typed objects drop, and the API server too."""
+    if isinstance(tree, list):
+        return [_without_empty(each) for each in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: value if key in kinds.FREE_FORM else _without_empty(value)
+        for key, value in tree.items()
+        if not _is_dropped(key, value)
+    }
+
+
+def _is_dropped(key: str, value: Any) -> bool:
+    if value is False:
+        return key in _NO_WHEN_FALSE
+    if isinstance(value, str):
+        return value == "" and key not in _TEXTS
+    if isinstance(value, list):
+        return not value and key not in _LISTS
+    return value == 0 and isinstance(value, int | float) and key in _NO_WHEN_ZERO

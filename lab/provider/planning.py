@@ -15,7 +15,7 @@ from lab.provider import kinds
 from lab.provider.api import ApiError, Kubernetes, NoSuchKind, Unreachable
 from lab.provider.checkpoint import inputs_of, live_of
 from lab.provider.kubeconfig import NoCluster, active_cluster
-from lab.provider.normal import normalized, without_unkept
+from lab.provider.normal import normalized
 from lab.provider.outcome import Refused, Settings
 from lab.provider.wire import UNKNOWN, has_unknown, marked, revealed
 
@@ -113,8 +113,6 @@ class Planning:
         old_inputs = inputs_of(state)
         if not has_unknown(new):
             new, old_inputs = normalized(new), normalized(old_inputs)
-        if kinds.built_in(str(new.get("apiVersion", ""))):
-            new = without_unkept(new, old_inputs, live)
         old = d.pruned(live, old_inputs)
         old.setdefault("apiVersion", new.get("apiVersion"))
         old.setdefault("kind", new.get("kind"))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.provider.normal import normalized, without_unkept
+from lab.provider.normal import normalized
 from lab.provider.quantities import canonical, quantity
 
 pytestmark = pytest.mark.unit
@@ -86,18 +86,39 @@ def test_quantities_are_normalized_where_they_are_and_nowhere_else() -> None:
     assert normalized(custom) == custom
 
 
-def test_an_empty_value_that_the_server_dropped_is_not_missed() -> None:
-    old = {"spec": {"hostNetwork": False, "tolerations": [], "list": [{"name": "a", "n": 0}]}}
-    live = {"spec": {"list": [{"name": "a"}]}}
-    assert without_unkept(old, old, live) == {"spec": {"list": [{"name": "a"}]}}
+def test_empty_values_that_the_server_drops_are_not_sent() -> None:
+    spec = {
+        "publishNotReadyAddresses": False,
+        "template": {"spec": {
+            "hostNetwork": False, "tolerations": [], "nodeName": "",
+            "containers": [{"args": ["", "a"], "env": [{"name": "A", "value": ""}],
+                            "livenessProbe": {"periodSeconds": 0}}],
+        }},
+    }  # fmt: skip
+    container = {"args": ["", "a"], "env": [{"name": "A"}], "livenessProbe": {}}
+    assert normalized(stateful_set(**spec))["spec"] == {
+        "template": {"spec": {"containers": [container]}}
+    }
 
 
-def test_an_empty_value_is_missed_when_it_is_new_or_the_users_own() -> None:
-    live: dict[str, Any] = {"spec": {}, "metadata": {"labels": {}}}
-    new = {"spec": {"automount": False}, "metadata": {"labels": {"a": ""}}}
-    assert without_unkept(new, {"spec": {}}, live) == new
-    assert without_unkept(new, new, live) == {"spec": {}, "metadata": {"labels": {"a": ""}}}
-    emptied = {"spec": {"volumes": [{"emptyDir": {}}]}}
-    assert without_unkept(emptied, emptied, {"spec": {"volumes": [{}]}}) == emptied
-    longer = {"spec": {"args": ["a", "", ""]}}
-    assert without_unkept(longer, longer, {"spec": {"args": ["a"]}}) == longer
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 0},
+        {"automountServiceAccountToken": False},
+        {"securityContext": {"runAsUser": 0, "allowPrivilegeEscalation": False}},
+        {"volumes": [{"name": "a", "emptyDir": {}}], "podSelector": {}},
+        {"storageClassName": ""},
+        {"selector": {"matchLabels": {"a": ""}}},
+        {"optional": True, "hostNetwork": True},
+    ],
+)
+def test_empty_values_that_mean_something_are_kept(spec: dict[str, Any]) -> None:
+    assert normalized(stateful_set(**spec))["spec"] == spec
+
+
+def test_a_custom_kind_is_sent_as_it_is() -> None:
+    custom = {"apiVersion": "example.dev/v1", "kind": "Thing", "spec": {"list": [], "text": ""}}
+    assert normalized(custom) == custom
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": []}
+    assert normalized(role) == role

@@ -166,9 +166,11 @@ def test_what_a_user_may_write_into_the_pod_template_is_no_drift() -> None:
     token = "kubernetes:apps/v1:StatefulSet"
     given = members("1024Mi", 0.5, hostNetwork=False, tolerations=[])
     sent = checked(token, given)
-    assert sent == members("1Gi", "500m", hostNetwork=False, tolerations=[])
+    assert sent == members("1Gi", "500m")
     kept = members("1Gi", "500m", restartPolicy="Always")
     assert diffed(kept, sent, sent, type_token=token).changes == []
+    # After a refresh the state has the inputs as they are live.
+    assert diffed(kept, members("1Gi", "500m"), given, type_token=token).changes == []
     # A state of before has the inputs as they were written.
     assert diffed(kept, given, given, type_token=token).changes == []
     found = diffed(kept, sent, members("2Gi", "500m"), type_token=token)
