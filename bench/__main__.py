@@ -123,10 +123,11 @@ def pgbench(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
 
 def grow(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     options.into.mkdir(parents=True, exist_ok=True)
+    others = growth.quiet(kube, options.seconds)
     for clusters in options.clusters:
         found = growth.measure(
             lab, kube, clusters, options.members, options.per_namespace, options.seconds,
-            options.into,
+            others, options.into,
         )  # fmt: skip
         keep(options.into / "growth.jsonl", found)
         say(f"growth: {json.dumps(found)}")

@@ -19,7 +19,6 @@ import secrets
 import shutil
 import ssl
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -60,6 +59,7 @@ class Orders:
     tokens: list[str]
     members: int
     uids: list[list[str]]  # of the pods, by cluster and ordinal
+    folder: str  # for the members' notes; removed at the end
 
 
 @dataclass
@@ -220,15 +220,17 @@ def main() -> int:
     # The agents' own log is written as in a container, and read by nobody.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     threading.stack_size(STACK)
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="pgha-crowd-", dir=memory if memory.is_dir() else None))
+    orders = Orders(**json.loads(sys.stdin.readline()))
     try:
-        crowd = Crowd(folder)
-        crowd.make(Orders(**json.loads(sys.stdin.readline())))
+        crowd = Crowd(Path(orders.folder))
+        crowd.make(orders)
         crowd.start()
         obey(crowd, sys.stdin, answers)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(20):  # the agents still write their notes meanwhile
+            shutil.rmtree(orders.folder, ignore_errors=True)
+            if not os.path.exists(orders.folder):
+                break
     os._exit(0)  # thousands of threads would be joined one by one
 
 

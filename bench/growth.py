@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -40,6 +42,9 @@ AFTER = 10.0  # seconds after the last failover that belong to it: the old prima
 TOKEN_SECONDS = 4 * 3600
 UP_SECONDS = 120.0  # to be whole, and
 UP_PER_CLUSTER = 3.0  # more for each cluster: two cores start all of them
+CROWD = "pgha-crowd-"
+# Thousands of notes that are flushed each second are not this measurement's disk's.
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 RBAC = "rbac.authorization.k8s.io"
 
 
@@ -48,6 +53,7 @@ class Process:
     """One `bench.crowd`: orders in, answers out."""
 
     orders: dict[str, Any]
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix=CROWD, dir=MEMORY)))
     popen: subprocess.Popen[str] | None = None
     answering: threading.Lock = field(default_factory=threading.Lock)
 
@@ -57,7 +63,7 @@ class Process:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**environment, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'operator'}"},
         )  # fmt: skip
-        self._write(json.dumps(self.orders))
+        self._write(json.dumps({**self.orders, "folder": str(self.folder)}))
 
     def ask(self, command: str) -> dict[str, Any]:
         with self.answering:
@@ -73,10 +79,10 @@ class Process:
         self.popen.stdin.flush()
 
     def end(self) -> None:
-        if self.popen is None:
-            return
-        self.popen.kill()  # its agents are on no disk and hold nothing that is kept
-        self.popen.wait()
+        if self.popen is not None:
+            self.popen.kill()  # nothing of its agents is kept
+            self.popen.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass
@@ -298,18 +304,25 @@ def row(
     }
 
 
+def wait(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def quiet(kube: Kube, seconds: float) -> Server:
+    """What the server does in that time without any of these clusters. Asked once, before the
+    first: the end of a namespace keeps the controllers busy for long."""
+    drop_leftovers(kube)
+    before = server_now(kube)
+    wait(seconds)
+    return server_now(kube).since(before)
+
+
 def measure(
     lab: Lab, kube: Kube, clusters: int, members: int, per_namespace: int, seconds: float,
-    folder: Path,
+    others: Server, folder: Path,
 ) -> dict[str, Any]:
-    """One number of clusters: an idle time, and one failover of each."""
-
-    def wait(time_: float) -> None:
-        threading.Event().wait(time_)
-
+    """One number of clusters: an idle time, and one failover of each. `others` is `quiet`."""
     empty = server_now(kube)
-    wait(seconds)
-    none = server_now(kube)
     with standing(lab, kube, clusters, members, per_namespace, folder) as processes:
         wait(SETTLE)
         before, then = look(processes), server_now(kube)
@@ -324,8 +337,8 @@ def measure(
         failing = time.monotonic() - began
         outages = [o for answer in answers for o in answer["outages"]]
         return {
-            **row(clusters, members, took, none.since(empty), now.since(then), before, after,
-                  struck, failing, outages, then.in_use - none.in_use),
+            **row(clusters, members, took, others, now.since(then), before, after,
+                  struck, failing, outages, then.in_use - empty.in_use),
             "whole after it": struck.whole,
             "clusters a namespace": min(per_namespace, clusters),
             "MB of all processes": after.rss / 1e6,

@@ -46,17 +46,17 @@ class Recording:
                    str(max(1, round(seconds))), "--nonblocking", "--threads",
                    "--output", str(file), *options]  # fmt: skip
         made = cls(file, subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
         ))  # fmt: skip
-        assert made.popen.stderr is not None
+        assert made.popen.stdout is not None
         said = []
-        for line in made.popen.stderr:
+        for line in made.popen.stdout:
             said.append(line)
             if "Sampling process" in line:
                 made.began = time.monotonic()
                 # Whatever else it says must not fill the pipe.
-                threading.Thread(target=made.popen.stderr.read, daemon=True).start()
+                threading.Thread(target=made.popen.stdout.read, daemon=True).start()
                 return made
         raise AssertionError(f"py-spy does not look into process {process.pid}: {''.join(said)}")
 

@@ -45,7 +45,7 @@ def test_a_cluster_of_the_crowd_is_born_and_fails_over(kube: ApiServer, tmp_path
     uids = make_objects(kube, "crowd")
     crowd = Crowd(tmp_path)
     crowd.make(
-        Orders(kube.url, str(kube.ca), [settings], [AGENT_TOKEN], MEMBERS, [uids])
+        Orders(kube.url, str(kube.ca), [settings], [AGENT_TOKEN], MEMBERS, [uids], str(tmp_path))
     )
     crowd.start()
     until("one primary, two standbys", lambda: crowd.look()["whole"] == 1, 60, 0.2)
