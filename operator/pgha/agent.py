@@ -7,11 +7,9 @@ table (SIGCHLD), from answers of peers, and from the time the last decision aske
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Mapping
 from functools import partial
@@ -22,6 +20,7 @@ from pgha import copies
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
+from pgha.container import postgres_bin, say_who_dies, take_lock
 from pgha.ear import Ear
 from pgha.executor import Executor, NotWritten
 from pgha.facts import Data, Facts, Run
@@ -59,7 +58,6 @@ AUTH = Path("/etc/pgha/auth")
 MEMBERS = Path("/etc/pgha/members")
 CLIENT_TLS = Path("/etc/pgha/tls")
 RUN = Path("/run/pgha")
-TERMINATION_LOG = Path("/dev/termination-log")
 PEER_PORT, HTTP_PORT = 8009, 8008
 LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
@@ -378,40 +376,6 @@ class Agent:
 
     def _down(self, why: str) -> None:
         self.log("api-down", why=why)
-
-
-def take_lock(path: Path) -> int | None:
-    """An exclusive lock that PostgreSQL inherits: got only when every former process is gone."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    os.set_inheritable(fd, True)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        return None
-    return fd
-
-
-def say_who_dies(incarnation: str) -> None:
-    """Make kubelet's report of this container's end name the incarnation (amendment 12)."""
-    try:
-        TERMINATION_LOG.write_text(incarnation)
-    except OSError as e:
-        print(f"no termination log: {e}", file=sys.stderr)
-
-
-def postgres_bin() -> Path:
-    """The folder of the image's PostgreSQL programs, from PATH."""
-    for folder in os.environ.get("PATH", "").split(":"):
-        if folder and (Path(folder) / "initdb").exists():
-            return Path(folder).resolve()
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        raise SystemExit(
-            "this image has no PostgreSQL (no initdb on PATH or under /usr/lib/postgresql): "
-            "set `version` or `image` to an official postgres image"
-        )
-    return found[-1].parent
 
 
 def main() -> int:
