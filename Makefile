@@ -27,7 +27,7 @@ up: venv ## a cluster if none is configured, the images, the demo stack, and wha
 down: venv ## take the demo stack and the lab away
 	@$(PYTHON) -m lab demo --down
 
-test: venv ## all layers but chaos and bench, with what they need
+test: venv ## all layers but the long chaos and bench, with what they need
 	@$(PYTHON) -m tests.suite
 
 check: venv ## ruff, mypy --strict, import contracts

@@ -86,8 +86,9 @@ def main() -> int:
         [("simulation", [*ASIDE, *MAKE, "simulation"])],
     )
     # Alone: side by side on two cores the time-outs of what runs whole clusters do not hold.
-    if not suite.failed:
-        suite.run("e2e", [*MAKE, "e2e"])
+    for name, target in (("e2e", "e2e"), ("chaos", "chaos-short")):
+        if not suite.failed:
+            suite.run(name, [*MAKE, target])
     if os.environ.get("CI") and not was_up:
         suite.run("lab down", [sys.executable, "-m", "lab", "down"])
     suite.report()

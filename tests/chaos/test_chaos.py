@@ -24,8 +24,8 @@ from tests.support.program import Program
 pytestmark = pytest.mark.chaos
 
 SIDE_BY_SIDE = {
-    "warm-async": ("postmaster-kill", "agent-stop", "pod-delete", "labels", "lease-delete"),
-    "hot-sync": ("agent-kill", "freeze", "switchover", "replication-cut", "all-pods"),
+    "warm-async": ("postmaster-kill", "agent-stop", "pod-delete", "standby-emptied"),
+    "hot-sync": ("agent-kill", "freeze", "replication-cut", "switchover"),
 }
 # These harm a node or the API server, which the clusters share.
 ALONE = (("hot-sync", "node-cut"), ("warm-async", "api-stop"))
