@@ -278,9 +278,12 @@ class Agent:
 
     def _look_at_certificate(self) -> None:
         """The mounted files are looked at with every turn, at the latest each LONGEST_NAP."""
-        if self.certificate.refresh():
-            self.server.reload()
-            self.log("certificate-renewed", ends_at=ends_at(self.certificate.path))
+        try:
+            if self.certificate.refresh():
+                self.server.reload()
+                self.log("certificate-renewed", ends_at=ends_at(self.certificate.path))
+        except OSError as e:  # nothing that PostgreSQL should end for
+            self.log("certificate-not-looked-at", why=str(e))
 
     def _unservable(self, why: str) -> None:
         self.log("certificate-unusable", why=why)
