@@ -11,7 +11,7 @@ import pytest
 
 from components.config.refusal import Refused
 from components.config.stack import cluster_config
-from components.live.api import Forbidden
+from components.live.api import Forbidden, connect
 from components.live.standing import Standing, read_standing
 from tests.component.declared import SEED, STACK
 
@@ -133,3 +133,10 @@ def test_other_clusters_of_the_stack_are_found(everywhere: bool) -> None:
         {EVERYWHERE if everywhere else here: listed}, closed=() if everywhere else (EVERYWHERE,)
     )
     assert standing.other_clusters == (("demo", "old"),)
+
+
+def test_a_list_of_kubeconfigs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pulumi-kubernetes takes the variable for one path, and some objects would not be reached."""
+    monkeypatch.setenv("KUBECONFIG", "/tmp/none-a:/tmp/none-b")
+    with pytest.raises(Refused, match="names 2 files"):
+        connect(preview=True)
