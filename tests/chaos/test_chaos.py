@@ -77,5 +77,5 @@ def test_writes_go_on_while_the_api_is_gone_for_a_minute(verdicts: Verdicts) -> 
     """Nobody can renew, and nobody needs to: the members promise not to race."""
     history = verdicts["warm-async", "api-stop"].history
     assert history.mended - history.struck > 60.0
-    assert outage(history) < 5.0
+    assert outage(history) < 20.0  # a primary that gave up would be gone for most of the minute
     assert promotions(history) == 0
