@@ -95,6 +95,14 @@ def test_an_ear_that_slept_knows_nothing_of_that_time(ground: Ground) -> None:
     assert ground.ear.silent(4) == pytest.approx(2), "from its awakening on"
 
 
+def test_nor_when_the_connection_ended_meanwhile(ground: Ground) -> None:
+    ground.listen(3)
+    ground.now += 30
+    ground.age, ground.receiver = None, None
+    ground.ear.listen()
+    assert ground.ear.silent(4) == pytest.approx(0)
+
+
 def test_a_kernel_that_tells_nothing_is_no_silence_and_is_said_once(ground: Ground) -> None:
     ground.listen(3)
     ground.age = OSError(93, "no such protocol")

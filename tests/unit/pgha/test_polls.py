@@ -23,9 +23,12 @@ class Members:
         self.silent: set[str] = set()
         self.refusing: set[str] = set()
         self.woken = threading.Event()
+        self.answering = threading.Event()
+        self.answering.set()
 
     def call(self, host: str, path: str, body: dict[str, Any], timeout: float) -> dict[str, Any]:
         self.asked.append((host, path, body))
+        self.answering.wait(5.0)
         if host in self.silent:
             raise PeerUnreachable(f"{host} is silent")
         return {"granted": host not in self.refusing, "name": host, "term": body["term"],
@@ -58,6 +61,16 @@ def test_early_votes_are_of_one_version_of_the_lease() -> None:
     assert answered(poll) == {"c-1"}, "what was said about another Lease does not count"
     poll.forget()
     assert (poll.view().version, answered(poll)) == ("", set())
+
+
+def test_an_answer_that_comes_after_its_question_was_dropped_does_not_count() -> None:
+    members = Members()
+    members.answering.clear()
+    poll = members.poll()
+    poll.ask_early(4, "l/9", ["c-1", "c-2"])
+    poll.forget()
+    members.answering.set()
+    assert answered(poll) == set()
 
 
 def test_votes_are_asked_as_ever_and_have_no_version() -> None:
