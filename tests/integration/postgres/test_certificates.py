@@ -224,6 +224,41 @@ def test_nobody_gets_between_members(image: Place) -> None:
     assert primary.heard() == set()
 
 
+class Asking:
+    """Somebody who answers for a primary, and asks for the password in the clear."""
+
+    def __init__(self, port: int) -> None:
+        self._server = socket.create_server((ADDRESS, port))
+        self.heard: list[bytes] = []
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        mine = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        mine.load_cert_chain(PKI / "stranger.pem")
+        while True:
+            client, _ = self._server.accept()
+            assert client.recv(8) == SSL_REQUEST
+            client.sendall(b"S")
+            with mine.wrap_socket(client, server_side=True) as near:
+                assert b"pgha_replication" in near.recv(65536)
+                near.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
+                try:
+                    self.heard.append(near.recv(65536))
+                except OSError:
+                    self.heard.append(b"")
+
+
+@one_version
+def test_no_member_tells_its_password_to_a_stranger(image: Place) -> None:
+    primary = Node("ha-0").leading()
+    standby = Node("ha-1", port=5433).following(primary)
+    asking = Asking(5441)
+    standby.server.attach(ADDRESS, 5441, REPLICATION_PASSWORD, "ha-1", None)
+    eventually("it was asked", lambda: asking.heard)
+    assert not [heard for heard in asking.heard if REPLICATION_PASSWORD.encode() in heard]
+    eventually("it says why", lambda: "channel binding required" in LOG.read_text())
+
+
 @one_version
 def test_a_primary_that_offers_no_tls_is_not_followed(image: Place) -> None:
     primary = Node("ha-0").leading()
