@@ -1,7 +1,7 @@
 """Flame graphs: from py-spy's recordings to seconds by stack, and from those to an SVG. Pure.
 
 A stack is the thread's name and then the functions, the outermost first. In a recording of events
-the time is the wall clock's, waiting included; in one of samples it is what was on a processor.
+the time is the wall clock's, waiting included; in one of samples it is what was seen at work.
 """
 
 from __future__ import annotations

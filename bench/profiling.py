@@ -2,13 +2,15 @@
 
 py-spy reads the memory of the agent's process as root of the machine and does not stop it; nothing
 is in the image for it. A failover is recorded with the waiting (what does the next step wait for?),
-an idle minute without it (what does the processor do?).
+an idle minute without it: what held the interpreter's lock, since which thread sleeps cannot be
+told from outside a container's PID namespace.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -20,9 +22,25 @@ from bench.cost import use_of
 from bench.faults import Fault, container_of
 from bench.systems import System
 from bench.watching import Watcher
-from lab.processes import Process
+from lab.processes import PROC, Process
 
 RATE_FAILOVER, RATE_IDLE = 200, 250  # samples a second
+# py-spy takes /proc/PID/exe for the interpreter, and that of an agent is the loader of the bundle.
+# So it gets a /proc of its own, in a mount namespace that ends with it, whose only process is the
+# agent's and whose `exe` is the interpreter, which is what the agent's memory begins with.
+OWN_PROC = """
+set -e
+real=$1 pid=$2 interpreter=$3; shift 3
+mount --rbind /proc "$real"
+mount -t tmpfs none /proc
+ln -s "$real/self" /proc/self
+mkdir "/proc/$pid"
+for entry in "$real/$pid"/*; do
+    [ "${entry##*/}" = exe ] || ln -s "$entry" "/proc/$pid/${entry##*/}"
+done
+ln -s "$real/$pid/root$interpreter" "/proc/$pid/exe"
+exec "$@"
+"""
 LONGEST = 40.0  # seconds of a recording of a failover
 AFTER = 0.2  # seconds that are shown after the endpoint
 GIVE_UP = 30.0
@@ -36,19 +54,25 @@ class Recording:
 
     file: Path
     popen: subprocess.Popen[str]
+    proc: Path
     began: float = 0.0
 
     @classmethod
     def start(
         cls, spy: Path, process: Process, file: Path, seconds: float, *options: str
     ) -> Recording:
-        command = [str(spy), "record", "--pid", str(process.pid), "--duration",
-                   str(max(1, round(seconds))), "--nonblocking", "--threads",
-                   "--output", str(file), *options]  # fmt: skip
+        proc = Path(tempfile.mkdtemp(prefix="proc-", dir=file.parent))
+        maps = (PROC / str(process.pid) / "maps").read_text()
+        command = [
+            "unshare", "--mount", "--propagation", "private", "sh", "-c", OWN_PROC, "sh",
+            str(proc), str(process.pid), interpreter(maps), str(spy), "record",
+            "--pid", str(process.pid), "--duration", str(max(1, round(seconds))), "--nonblocking",
+            "--threads", "--output", str(file), *options,
+        ]  # fmt: skip
         made = cls(file, subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
-        ))  # fmt: skip
+        ), proc)  # fmt: skip
         assert made.popen.stdout is not None
         said = []
         for line in made.popen.stdout:
@@ -67,9 +91,15 @@ class Recording:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
+        self.proc.rmdir()  # empty: what was mounted there was its own to see
 
     def events(self) -> list[dict[str, Any]]:
         return list(json.loads(self.file.read_text())) if self.file.exists() else []
+
+
+def interpreter(maps: str) -> str:
+    """What a process's memory begins with, of /proc/PID/maps (proc(5))."""
+    return maps.splitlines()[0].split(maxsplit=5)[5]
 
 
 def agent_of(system: System, pod: str) -> Process:
@@ -86,7 +116,7 @@ def idle(system: System, spy: Path, seconds: float, into: Path) -> list[dict[str
     agents = {PRIMARY: agent_of(system, primary), STANDBY: agent_of(system, standby)}
     recordings = {
         role: Recording.start(spy, process, into / f"idle-{role}.raw", seconds, "--format", "raw",
-                              "--rate", str(RATE_IDLE), "--nolineno")
+                              "--rate", str(RATE_IDLE), "--nolineno", "--gil")
         for role, process in agents.items()
     }  # fmt: skip
     before = {role: use_of([process]).cpu for role, process in agents.items()}
@@ -96,7 +126,7 @@ def idle(system: System, spy: Path, seconds: float, into: Path) -> list[dict[str
     for role, recording in recordings.items():
         recording.end(seconds=30)
         stacks = flame.of_samples(recording.file.read_text(), RATE_IDLE)
-        title = f"idle {role}'s agent, {seconds:.0f} s, on a processor"
+        title = f"idle {role}'s agent, {seconds:.0f} s, holding the interpreter's lock"
         (into / f"flame-idle-{role}.svg").write_text(flame.svg(stacks, title))
         found.append({
             "what": "idle", "role": role, "seconds": seconds,

@@ -75,6 +75,14 @@ def test_boxes_are_as_wide_as_their_time() -> None:
     assert drawn == flame.svg(flame.of_events(EVENTS, 0.0, 10.0), "a <title>", ("MainThread",))
 
 
+def test_the_interpreter_is_what_memory_begins_with() -> None:
+    maps = (
+        "00400000-0041f000 r--p 00000000 fe:00 10880040        /pgha/lib/python3.11/python3.11\n"
+        "7f0000000000-7f0000001000 r-xp 00000000 fe:00 1088    /pgha/lib/ld-linux-x86-64.so.2\n"
+    )
+    assert profiling.interpreter(maps) == "/pgha/lib/python3.11/python3.11"
+
+
 def test_the_table_names_the_products_functions() -> None:
     functions = flame.by_function(flame.of_events(EVENTS, 0.0, 10.0), "MainThread")
     profile = {"what": "switchover", "role": "successor", "functions": functions}
