@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgha.peers.messages import (
+    EarlyVoteRequest,
     MAX_HISTORY,
     MemberStatus,
     PromiseAnswer,
@@ -23,7 +24,7 @@ from pgha.peers.messages import (
 
 pytestmark = pytest.mark.unit
 
-KINDS = [MemberStatus, PromiseAnswer, PromiseRequest, VoteAnswer, VoteRequest]
+KINDS = [EarlyVoteRequest, MemberStatus, PromiseAnswer, PromiseRequest, VoteAnswer, VoteRequest]
 TEXT = st.text(max_size=20)
 NUMBER = st.integers(0, 2**63 - 1)
 BY_TYPE = {
