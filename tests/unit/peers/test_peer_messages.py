@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgha.peers.messages import (
-    EarlyVoteRequest,
     MAX_HISTORY,
+    EarlyVoteRequest,
     MemberStatus,
     PromiseAnswer,
     PromiseRequest,
