@@ -31,6 +31,7 @@ from unittest.mock import patch
 from bench.simulated import (
     Ground,
     Place,
+    SimulatedCertificate,
     SimulatedCopies,
     SimulatedDirectory,
     SimulatedGuard,
@@ -145,6 +146,7 @@ class Crowd:
             "Sql": lambda *_: SimulatedSql(place),
             "Guard": lambda **_: SimulatedGuard(),
             "Probes": lambda *_: SimulatedProbes(),
+            "ServerCertificate": lambda *_: SimulatedCertificate(folder / "server.pem"),
             "PeerClient": lambda *_: SimulatedPeers(place.ground, place.host, {}),
             "PeerServer": lambda address, port, tls, handlers: SimulatedPeers(
                 place.ground, place.host, handlers

@@ -340,3 +340,13 @@ class SimulatedProbes:
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+class SimulatedCertificate:
+    """There are no clients to show one to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def refresh(self) -> bool:
+        return False
