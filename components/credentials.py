@@ -152,7 +152,8 @@ class Credentials(pulumi.ComponentResource):
                     "name": name,
                     "namespace": context.names.namespace,
                     "labels": context.names.labels,
-                    "annotations": context.annotations,
+                    # Each life of a stack is another field manager, and meets the former one's.
+                    "annotations": {**context.annotations, "pulumi.com/patchForce": "true"},
                 },
                 type="Opaque",
                 data=values.apply(

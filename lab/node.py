@@ -212,6 +212,8 @@ class Node:
             "containerRuntimeEndpoint": f"unix://{self._layout.node_socket(self.number)}",
             "podLogsDir": f"{self.run}/podlogs",
             "volumePluginDir": f"{self.run}/volume-plugins",
+            # How late a pod sees a changed Secret; a minute is the default.
+            "syncFrequency": "10s",
             "failSwapOn": False,
             "failCgroupV1": False,
             "localStorageCapacityIsolation": False,

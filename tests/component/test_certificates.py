@@ -158,6 +158,13 @@ def test_a_renewal_is_an_update_in_place(first: Run) -> None:
         assert f"{NAME}-kept" in first.one("Secret", name).request.provider
 
 
+def test_a_later_life_of_the_stack_may_change_what_the_former_one_left(first: Run) -> None:
+    """Its field manager is another, and the CAs in a Secret that was kept are another list."""
+    for name in (f"{NAME}-auth", MEMBERS, TLS):
+        annotations = first.one("Secret", name).inputs["metadata"]["annotations"]
+        assert annotations["pulumi.com/patchForce"] == "true"
+
+
 # -- the members' -------------------------------------------------------------------------------
 
 
