@@ -117,7 +117,7 @@ def starts_unrecorded_voters(patch: Patch) -> None:
 MUTATIONS = {
     writable_without_lease: 0,
     claims_early: 0,
-    promotes_without_quorum: 0,
+    promotes_without_quorum: 50,
     never_yields: 45,
     votes_without_detaching: 320,
     degrades_silently: 85,
