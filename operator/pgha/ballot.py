@@ -115,21 +115,15 @@ class Ballot:
     def early_vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /early-vote: this member must suspect the primary as well."""
         request = parse(EarlyVoteRequest, body)
-        deadline = time.monotonic() + VOTE_WITHIN
-        if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
-            return self._refuse(request, "it is busy")
-        try:
+
+        def give(deadline: float) -> tuple[Position | None, str]:
             if request.version != self._member.version():
-                return self._refuse(request, "it sees another version of the Lease")
+                return None, "it sees another version of the Lease"
             if hears := self._member.objection():
-                return self._refuse(request, hears)
-            position, why = self.stand_still(request.term, request.version, deadline)
-            if position is None:
-                return self._refuse(request, why)
-            return self._grant(request, position)
-        finally:
-            self._member.acting.release()
-            self._wake()
+                return None, hears
+            return self.stand_still(request.term, request.version, deadline)
+
+        return self._answer(request, give)
 
     def stand_still(
         self, term: int, version: str, deadline: float
@@ -152,20 +146,33 @@ class Ballot:
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /vote."""
         request = parse(VoteRequest, body)
-        deadline = time.monotonic() + VOTE_WITHIN
-        if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
-            return self._refuse(request, "it is busy")
-        try:
+
+        def give(deadline: float) -> tuple[Position | None, str]:
             if why := self._objection(request):
-                return self._refuse(request, why)
+                return None, why
             if request.term > self.voted_term:
                 self._notes.write_note(
                     "vote", {"term": request.term, "candidate": request.incarnation}
                 )
                 self.voted_term, self._voted_for = request.term, request.incarnation
-            position, why = self._member.detach_and_read(
+            return self._member.detach_and_read(
                 request.term, max(0.1, deadline - time.monotonic())
             )
+
+        return self._answer(request, give)
+
+    def _answer(
+        self,
+        request: VoteRequest | EarlyVoteRequest,
+        give: Callable[[float], tuple[Position | None, str]],
+    ) -> dict[str, Any]:
+        """Grant with the position that `give` ends with, or refuse with its reason; nothing else
+        acts on the member meanwhile. `give` gets a deadline by time.monotonic."""
+        deadline = time.monotonic() + VOTE_WITHIN
+        if not self._member.acting.acquire(timeout=VOTE_WITHIN / 2):
+            return self._refuse(request, "it is busy")
+        try:
+            position, why = give(deadline)
             if position is None:
                 return self._refuse(request, why)
             return self._grant(request, position)
