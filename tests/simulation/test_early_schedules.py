@@ -17,6 +17,7 @@ from pgha.ballot import Ballot
 from pgha.rules import suspect
 from tests.simulation.member import Member
 from tests.simulation.schedule import Broken, Schedule
+from tests.simulation.test_mutations import degrades_silently
 
 pytestmark = pytest.mark.simulation
 
@@ -181,24 +182,13 @@ def counts_votes_about_an_older_lease(patch: Patch) -> None:
     ))
 
 
-def degrades_without_the_lease(patch: Patch) -> None:
-    real = quorum.plan
-
-    def plan(record: Any, seen: quorum.Standing) -> Any:
-        step = real(record, seen)
-        silent = isinstance(step, quorum.Rewrite) and step.record.degraded and not record.degraded
-        return quorum.SetNames("") if silent else step
-
-    patch.setattr(quorum, "plan", plan)
-
-
 #: With the schedule to begin with: some need a rare history.
 MUTATIONS = {
     one_vote_too_few: 0,
     a_voter_goes_on_receiving: 0,
     a_voter_forgets_its_early_vote: 25,
     counts_votes_about_an_older_lease: 25,
-    degrades_without_the_lease: 0,
+    degrades_silently: 0,
 }
 
 
