@@ -12,17 +12,15 @@ from pgha import quorum
 from pgha.actions import (
     Acquire,
     Announce,
-    AskPeers,
     AskVotes,
     Detach,
     MoveLabels,
     Promote,
     ReleaseLease,
     SetSyncNames,
-    StartStandby,
     WriteRecord,
 )
-from pgha.facts import Branch, Data, Facts, Run, Vote
+from pgha.facts import Branch, Facts, Run, Vote
 from pgha.lsn import History
 from pgha.record import Promotion, Record
 from pgha.rules import room, waiver
@@ -32,8 +30,6 @@ from pgha.rules.rule import Do, Rule
 HEAR_WITHIN = 2.0  # seconds that an asynchronous promotion waits for voters that do not answer
 INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8); an
 # asynchronous cluster has no quorum to fall back on, and waits a lease duration
-CONSISTENT_WITHIN = 60.0  # seconds that the holder's recovery may take while others are ready
-PROVE_CRASH_WITHIN = 0.5  # seconds to find a standby with every byte after PostgreSQL died
 
 
 def sync_names(f: Facts) -> str:
@@ -41,80 +37,6 @@ def sync_names(f: Facts) -> str:
     return quorum.desired_names(
         f.record, f.me, f.declared, synchronous=f.settings.synchronous, strict=f.settings.strict,
         wanted=f.settings.min_sync_replicas,
-    )
-
-
-def _was_primary(f: Facts) -> bool:
-    return f.holds and f.promoted and f.run.run is Run.STOPPED and f.data.data is Data.READY
-
-
-def _crash_hand_over(f: Facts) -> Do | None:
-    """PostgreSQL ended by itself: give over to a standby that provably has every byte."""
-    if not _was_primary(f) or f.data.end is None:
-        return None
-    end = f.data.end
-    for name in f.others():
-        peer = f.fresh(name, 1.0)
-        if (
-            peer is not None and peer.healthy and peer.position is not None
-            and peer.position >= end and f.record.votes(name, peer.directory_id)
-        ):
-            return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
-    if f.run.stopped_for < PROVE_CRASH_WITHIN and f.others() and f.healthy:
-        return Do([AskPeers()], f"who has {end.lsn}?", look_again_in=0.05)
-    return None
-
-
-def _crash_give_up(f: Facts) -> Do | None:
-    """Restarting here does not work: let another member try."""
-    if _was_primary(f) and (not f.healthy or f.run.start_failures >= 3):
-        return Do([ReleaseLease(None, f.data.end)], f.unhealthy_why or "PostgreSQL does not start")
-    return None
-
-
-def _crash_restart(f: Facts) -> Do | None:
-    """A new term for a new promotion: one promotion per lease transition (I4)."""
-    if not _was_primary(f):
-        return None
-    done = f.request.id if f.request and switching(f) else f.record.switched
-    again = replace(f.record, term=f.record.term + 1, switched=done, release=None)
-    return Do([Acquire(again)])
-
-
-def _start(f: Facts) -> Do | None:
-    if not f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
-        return None
-    if f.run.start_failures >= 3:
-        return Do([ReleaseLease()], "PostgreSQL does not start here")
-    if f.run.retry_in > 0:
-        said = [room.said(f, "PostgreSQL does not start without room")] if room.full(f) else []
-        return Do(said, "after a failed start", look_again_in=f.run.retry_in)
-    return Do([StartStandby(waiver.timeline(f))])
-
-
-def _no_data(f: Facts) -> Do | None:
-    if f.holds and f.record.init == "initialized" and f.data.data in (Data.EMPTY, Data.DIRTY):
-        return Do([ReleaseLease()], f.data.why)
-    return None
-
-
-def _starting(f: Facts) -> Do | None:
-    if not f.holds or f.promoted or f.run.run not in (
-        Run.STARTING, Run.RECOVERING, Run.STOPPING
-    ):
-        return None
-    assert f.tenure is not None
-    if f.run.run is Run.RECOVERING and f.tenure.since > CONSISTENT_WITHIN and _has_better(f):
-        return Do([ReleaseLease()], "recovery takes long, and another member is ready")
-    return Do((), look_again_in=0.02)
-
-
-def _has_better(f: Facts) -> bool:
-    """Somebody who may take over is consistent already."""
-    return any(
-        p.name != f.me and p.age < 10.0 and p.healthy and p.run is Run.STANDBY
-        and f.record.votes(p.name, p.directory_id)
-        for p in f.peers.values()
     )
 
 
@@ -363,24 +285,6 @@ def _complete(f: Facts) -> Do | None:
 
 
 RULES = (
-    Rule(
-        "crash-hand-over",
-        "PostgreSQL ended here; a standby with every byte of its WAL takes over at once.",
-        _crash_hand_over,
-    ),
-    Rule(
-        "crash-give-up",
-        "PostgreSQL cannot run here, so the lease is given back.",
-        _crash_give_up,
-    ),
-    Rule(
-        "crash-restart",
-        "PostgreSQL ended here and nobody has all of its WAL: it restarts here in a new term.",
-        _crash_restart,
-    ),
-    Rule("holder-empty", "The holder has no usable data and gives the lease back.", _no_data),
-    Rule("holder-start", "The holder starts PostgreSQL, read-only first.", _start),
-    Rule("holder-starting", "The holder waits for PostgreSQL to be consistent.", _starting),
     Rule("detach", "The holder stops receiving, so that its own position is exact.", _detach),
     Rule("refused-branch", "The holder's history is not the recorded one.", _refused_branch),
     Rule("ask-votes", "The holder asks the voters to stop receiving and show their WAL.", _ask),

@@ -7,13 +7,24 @@ from dataclasses import dataclass
 
 from pgha.actions import Action
 from pgha.facts import Facts
-from pgha.rules import birth, election, leaving, primary, promotion, rejoin, safety, suspect
+from pgha.rules import (
+    birth,
+    election,
+    holder,
+    leaving,
+    primary,
+    promotion,
+    rejoin,
+    safety,
+    suspect,
+)
 from pgha.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
     *safety.RULES,
     *leaving.RULES,
     *birth.RULES,
+    *holder.RULES,
     *promotion.RULES,
     *primary.RULES,
     *suspect.RULES,
