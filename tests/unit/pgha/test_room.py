@@ -24,7 +24,7 @@ from tests.unit.pgha.test_rules_by_hand import (
     OTHER,
     READY,
     RECORD,
-    only,
+    decided,
     peer,
     primary,
 )
@@ -60,7 +60,7 @@ def test_without_one_it_stays_and_says_so() -> None:
     ask, said = decision.actions
     assert decision.rule == "disk-full" and ask == a.AskPeers()
     assert isinstance(said, a.Announce) and said.reason == "DiskFull"
-    only(replace(crowded(), pending=frozenset({"peers"})), "disk-full")
+    assert decided(replace(crowded(), pending=frozenset({"peers"}))) == ("disk-full",)
 
 
 @pytest.mark.parametrize("changes", [
@@ -87,7 +87,7 @@ def test_it_does_not_move_again_and_again() -> None:
 
 @pytest.mark.parametrize("free", [None, room.FULL])
 def test_a_disk_with_room_or_of_unknown_state_changes_nothing(free: int | None) -> None:
-    only(replace(crowded(peer(OTHER, **ROOM)), free_bytes=free), "primary")
+    assert decided(replace(crowded(peer(OTHER, **ROOM)), free_bytes=free)) == ("primary",)
 
 
 def test_a_holder_that_cannot_start_for_want_of_room_says_so() -> None:
@@ -98,7 +98,7 @@ def test_a_holder_that_cannot_start_for_want_of_room_says_so() -> None:
     (said,) = decision.actions
     assert decision.rule == "holder-start" and decision.look_again_in == 4.0
     assert isinstance(said, a.Announce) and said.reason == "DiskFull"
-    only(replace(f, free_bytes=room.FULL), "holder-start")
+    assert decided(replace(f, free_bytes=room.FULL)) == ("holder-start",)
 
 
 def test_who_has_no_room_for_a_segment_is_not_promoted() -> None:
@@ -177,10 +177,10 @@ def test_the_lease_goes_to_one_with_room_that_shows_the_end() -> None:
         crowded(peer(OTHER, free_bytes=0), peer(ANOTHER, **ROOM)),
         run=RunView(Run.STOPPED, stopped_for=0.1), data=replace(READY, end=END, clean=True),
     )
-    only(f, "hand-over-release", a.ReleaseLease(ANOTHER, END))
+    assert decided(f) == ("hand-over-release", a.ReleaseLease(ANOTHER, END))
     late = replace(f, peers={OTHER: f.peers[OTHER]})
-    only(late, "hand-over-release", a.AskPeers())
+    assert decided(late) == ("hand-over-release", a.AskPeers())
     over = replace(late, run=RunView(Run.STOPPED, stopped_for=9.0))
-    only(over, "crash-hand-over", a.ReleaseLease(OTHER, END))
+    assert decided(over) == ("crash-hand-over", a.ReleaseLease(OTHER, END))
     nobody = decide(replace(over, peers={}))
     assert nobody.rule == "crash-restart", "it stays where every byte is"
