@@ -74,8 +74,8 @@ class Schedule:
 
     # -- running --------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Raises Broken."""
+    def run(self) -> int:
+        """The number of commits that were acknowledged. Raises Broken."""
         try:
             self._until(self.world.now + 40.0, self._settled, "the cluster comes up", False)
             end = self.world.now + self.faults_for
@@ -91,6 +91,7 @@ class Schedule:
         except AssertionError as e:
             tail = "\n".join(self.world.log[-60:])
             raise Broken(f"seed {self.seed}: {e}\n{tail}") from e
+        return len(self.acknowledged)
 
     def _until(self, deadline: float, condition: object, what: str, must: bool) -> None:
         calm = 0

@@ -187,10 +187,12 @@ def test_nonsense_in_the_stream_is_survived(
     kube: ApiServer, watch: Watch, seen: Seen, proxy: FaultProxy, text: str
 ) -> None:
     up(watch, seen)
-    proxy.fault(Fault("event", "GET", "watch=true", text=text))
+    nonsense = proxy.fault(Fault("event", "GET", "watch=true", text=text))
     proxy.drop_watches()
     kube.pod("db-0")
     seen.until(lambda: "db-0" in seen.objects, "the pod after the nonsense")
+    assert nonsense.count == 0, "it was in the stream"
+    assert "db-0" in watch.objects
 
 
 def test_a_callback_that_fails_does_not_end_the_watch(

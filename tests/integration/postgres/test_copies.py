@@ -230,6 +230,7 @@ def test_a_rewind_of_one_that_saw_the_new_timeline_already(image: Place) -> None
     new, old = diverged(hot=True)
     (old.wal / "00000003.history").write_bytes((new.wal / "00000003.history").read_bytes())
     rewind(old)
+    assert old.directory.dirty is None
     follows(old, new)
 
 

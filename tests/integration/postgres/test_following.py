@@ -64,6 +64,7 @@ def test_told_before_it_can_hear(image: Place) -> None:
         standby.stopped()
         standby.server.start(standby.conf)
         standby.attached(primary)
+        assert standby.server.running() and primary.heard() == {"ha-1"}
 
 
 @one_version

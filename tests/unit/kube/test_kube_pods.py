@@ -122,4 +122,5 @@ def test_it_tolerates_anything(obj: dict[str, Any]) -> None:
 @given(ANYTHING)
 def test_it_tolerates_any_container_status(container: Any) -> None:
     statuses = [container, {"name": "postgres", "state": container, "lastState": container}]
-    parse_pod({"status": {"containerStatuses": statuses}})
+    view = parse_pod({"status": {"containerStatuses": statuses}})
+    assert all(isinstance(incarnation, str) for incarnation in view.dead_incarnations)
