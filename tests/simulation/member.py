@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pgha import actions as a
 from pgha.ballot import Ballot
 from pgha.facts import (
     Barrier,
@@ -47,6 +45,7 @@ from pgha.rules import decide, suspect
 from pgha.rules.table import Decision
 from pgha.settings import Identity, Settings
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
+from tests.simulation.deeds import perform
 
 LATE = 0.04  # of the decisions are performed late in the wider world
 RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}
@@ -65,7 +64,7 @@ class Member:
     server: Server = field(default_factory=Server)
     uid: int = 0
     alive: bool = False
-    paused: bool = False
+    paused: bool | str = False  # "all": the fencer as well
     leaving: bool = False
     restart_at: float = 0.0
     same_pod: bool = False
@@ -174,7 +173,7 @@ class Member:
         facts = self.facts()
         if facts.data.data is Data.READY and facts.record.stamp != self.remembered:
             self.remembered = facts.record.stamp
-            self._remember(facts.record)
+            self.remember(facts.record)
         decision = decide(facts)
         self.fired.add(decision.rule)
         if decision.actions:
@@ -187,7 +186,7 @@ class Member:
 
     def _act(self, decision: Decision, facts: Facts) -> None:
         for action in decision.actions:
-            if not self._perform(action, facts):
+            if not perform(self, action, facts):
                 return
 
     def renew(self) -> None:
@@ -455,146 +454,7 @@ class Member:
         )
         return self.world.now if given >= needed else None
 
-    # -- actions --------------------------------------------------------------------------------
-
-    def _perform(self, action: a.Action, facts: Facts) -> bool:
-        """False: what follows is not done."""
-        w, d, s = self.world, self.directory, self.server
-        match action:
-            case a.StopServer(mode=mode):
-                d.clean = mode == "fast" and s.run == "primary"
-                if d.clean:  # a fast stop waits until the walsenders have sent everything
-                    for m in self.standbys():
-                        m.directory.receive(d, len(d.wal))
-                s.stop()
-                self.end, self.stopped_at = None, w.now
-                self.keeper.settled()
-            case a.StartStandby():
-                self.keeper.settled()
-                s.run, s.attached, self.end = "standby", None, None
-                d.clean = False
-            case a.Attach(member=member, term=term):
-                if term >= self.ballot.voted_term:
-                    s.attached, s.attached_term, s.attached_at = member, term, w.now
-                    self.end = None
-            case a.Detach():
-                s.attached, self.end = None, d.end
-            case a.Acquire(record=record):
-                if facts.promised > 0 and facts.tenure is None:
-                    return False
-                if facts.lease.claim is Claim.SUSPECT:
-                    w.early.add(record.term)
-                if self.keeper.acquire(record, facts.lease.version) is None:
-                    self._remember(self.keeper.record)
-                    self.votes = self.early = Votes()
-                    self.next_renewal = w.now + self.settings.times.renew_every
-            case a.WriteRecord(record=record):
-                if self.keeper.write(record) is not None:
-                    return False
-                self._remember(self.keeper.record)
-            case a.ReleaseLease(successor=successor, end=end):
-                record = replace(facts.record, end=end or facts.record.end)
-                if end is None and facts.promoted:
-                    record = replace(record, end=None)
-                if facts.request and facts.promoted:
-                    record = replace(record, switched=facts.request.id)
-                self.keeper.release(record, successor)
-            case a.AskVotes(term=term):
-                self._ask_votes(term, facts)
-            case a.AskEarlyVotes(term=term, version=version):
-                self._ask_early_votes(term, version, facts)
-            case a.AskPeers():
-                last = self.curious[1]
-                self.curious = (w.now if w.now - last > 3.0 else self.curious[0], w.now)
-                for n, m in self.peers.items():
-                    if self.reachable(m):
-                        self.seen[n] = (w.now, m.status())
-            case a.SetSyncNames(value=value):
-                if s.sync_names != value:
-                    s.sync_names, self.barrier_of = value, None
-                if s.run != "primary":
-                    s.active_names = value
-            case a.Promote(number=number):
-                if self.keeper.tenure() is not None and s.run == "standby" and not s.promoting:
-                    s.promoting, self.promote_at = number, w.now
-                    if w.wide and w.random.random() < 0.3:  # a slow end of recovery
-                        self.promote_at += w.random.choice((0.5, 3.0, 12.0))
-                    self._promotion()
-            case a.MoveLabels(primary=primary, replicas=replicas):
-                for n in (primary, *replicas):
-                    if n in self.peers:
-                        self.peers[n].role = "primary" if n == primary else "replica"
-            case a.LabelSelf():
-                self.role = "replica"
-            case a.Checkpoint():
-                if facts.tenure:
-                    self.checkpointed = self.rewindable = facts.tenure.term
-            case a.KeepSlots():
-                if facts.tenure:
-                    self.slots = facts.tenure.term
-            case a.StartJob(kind=kind, source=source):
-                self.job = (kind, source, w.now + w.random.uniform(0.5, 3.0))
-                if kind == "rewind":
-                    d.dirty = True
-            case a.CancelJob():
-                self.job = None
-            case a.MarkDirty():
-                d.dirty = True
-            case a.End():
-                self.die(w.random.uniform(1.0, 4.0))
-                self.uid += 1  # the next container is another pod's
-                self.same_pod = False
-                return False
-            case _:
-                pass
-        return True
-
-    def _remember(self, record: Record) -> None:
+    def remember(self, record: Record) -> None:
         """As member.Member.remember does."""
         if record.init == "initialized" and self.directory.ready and record.outdates(self.noted):
             self.noted = record.dump()
-
-    def _ask_votes(self, term: int, facts: Facts) -> None:
-        w = self.world
-        answers = dict(self.votes.answers) if self.votes.term == term else {}
-        first = self.votes.asked_for if self.votes.term == term else w.now
-        for n in sorted(facts.record.voter_names - {self.name}):
-            if n not in answers and n in self.peers and self.reachable(self.peers[n]):
-                vote = self.peers[n].vote(term, self.identity.incarnation)
-                if vote.granted:
-                    answers[n] = vote
-        self.votes = Votes(term, first, False, w.now, answers)
-
-    def _ask_early_votes(self, term: int, version: str, facts: Facts) -> None:
-        w = self.world
-        answers = dict(self.early.answers) if self.early.version == version else {}
-        if self.ballot.stand_still(term, version, time.monotonic() + 1.0)[0] is None:
-            return
-        for n in sorted(facts.record.voter_names - {self.name}):
-            if n not in answers and n in self.peers and self.reachable(self.peers[n]):
-                vote = self.peers[n].early_vote(term, version, self.name)
-                if vote.granted:
-                    answers[n] = vote
-        self.early = Votes(term, 0.0, False, w.now, answers, version)
-
-    def _promotion(self) -> None:
-        """It ends whatever has become of the lease."""
-        s = self.server
-        if s.run == "standby" and s.promoting and self.world.now >= self.promote_at:
-            self.directory.promote(s.promoting)
-            s.run, s.attached, self.end = "primary", None, None
-
-    def work(self) -> None:
-        """A promotion or a job that is due ends."""
-        self._promotion()
-        if self.job is None or self.world.now < self.job[2]:
-            return
-        kind, source, _ = self.job
-        self.job = None
-        if kind == "initdb":
-            if self.keeper.tenure() is not None:
-                self.directory = Directory(id=self.world.token(), ready=True, clean=True)
-            return
-        origin = self.peers.get(source or "")
-        if origin is not None and self.reachable(origin) and origin.server.run == "primary":
-            self.directory.copy_of(origin.directory, self.world.token())

@@ -11,6 +11,7 @@ from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.settings import Settings, pod_of
 from tests.simulation.cluster import World
+from tests.simulation.deeds import work
 from tests.simulation.member import Member
 
 STEP = 0.25  # seconds
@@ -140,7 +141,7 @@ class Schedule:
             if self.rng.random() < 0.9:
                 m.watch()
             m.renew()
-            m.work()
+            work(m)
             if m.alive:
                 for _ in range(self.rng.choice((1, 1, 2, 4))):
                     if m.alive:
