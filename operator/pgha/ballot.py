@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pgha.clock import boottime
+from pgha.facts import Claim, LeaseView
 from pgha.lsn import Position
 from pgha.peers.messages import (
     EarlyVoteRequest,
@@ -99,6 +100,13 @@ class Ballot:
     def promised(self) -> float:
         """Seconds that a promise still runs; 0 when none does."""
         return max(0.0, self._until - self._clock())
+
+    def bound(self, lease: LeaseView) -> float:
+        """Seconds for which the promise binds: not when that very holder gave the lease back."""
+        mark = lease.record.release
+        if lease.claim is Claim.RELEASED and mark and mark.by == self.promised_to:
+            return 0.0
+        return self.promised
 
     def still(self, version: str) -> bool:
         """Does an early vote stand, with the Lease seen at `version`? Then nothing is received.

@@ -24,6 +24,7 @@ from pgha.member import Member
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
+from pgha.rules.leaving import released
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
 from pgha.votes import Poll
@@ -192,12 +193,7 @@ class Executor:
         self.member.remember(self.keeper.record)  # before anything follows from it
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
-        record = replace(facts.record, end=action.end or facts.record.end)
-        if action.end is None and facts.promoted:
-            record = replace(record, end=None)
-        if facts.request is not None and facts.request.id != record.switched and facts.promoted:
-            record = replace(record, switched=facts.request.id)
-        why = self.keeper.release(record, action.successor)
+        why = self.keeper.release(released(facts, action.end), action.successor)
         self.log("released", successor=action.successor, end=str(action.end), failed=why)
 
     def ask_votes(self, action: a.AskVotes, facts: Facts) -> None:

@@ -16,7 +16,6 @@ from pgha.clock import boottime
 from pgha.ear import Ear
 from pgha.facts import (
     Branch,
-    Claim,
     Data,
     DataView,
     Facts,
@@ -138,7 +137,7 @@ class Gatherer:
             },
             votes=self.poll.view(),
             voted_term=self.ballot.voted_term,
-            promised=self._promised(lease),
+            promised=self.ballot.bound(lease),
             early=early,
             still=still,
             replication=self.pulse.seen(),
@@ -149,13 +148,6 @@ class Gatherer:
             pending=self._pending(),
             curious_for=self.book.curious_for,
         )
-
-    def _promised(self, lease: LeaseView) -> float:
-        """A promise binds until its time is over, or until that very holder gave the lease back."""
-        mark = lease.record.release
-        if lease.claim is Claim.RELEASED and mark and mark.by == self.ballot.promised_to:
-            return 0.0
-        return self.ballot.promised
 
     def _pending(self) -> frozenset[str]:
         busy = set()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgha import actions as a
 from pgha.facts import Claim, Facts, Vote, Votes
+from pgha.rules.leaving import released
 from tests.simulation.cluster import Directory
 
 if TYPE_CHECKING:
@@ -55,12 +55,7 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
                 return False
             m.remember(m.keeper.record)
         case a.ReleaseLease(successor=successor, end=end):
-            record = replace(facts.record, end=end or facts.record.end)
-            if end is None and facts.promoted:
-                record = replace(record, end=None)
-            if facts.request and facts.promoted:
-                record = replace(record, switched=facts.request.id)
-            m.keeper.release(record, successor)
+            m.keeper.release(released(facts, end), successor)
         case a.AskVotes(term=term):
             _ask_votes(m, term, facts)
         case a.AskEarlyVotes(term=term, version=version):

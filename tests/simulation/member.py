@@ -11,12 +11,10 @@ from pgha.ballot import Ballot
 from pgha.facts import (
     Barrier,
     Branch,
-    Claim,
     Data,
     DataView,
     Facts,
     Job,
-    LeaseView,
     Peer,
     PodFacts,
     Replication,
@@ -28,8 +26,9 @@ from pgha.facts import (
     Votes,
     Waiver,
 )
+from pgha.gather import branch_of
 from pgha.keeper import Keeper
-from pgha.lsn import LSN, Position, branch
+from pgha.lsn import LSN, Position
 from pgha.peers.messages import (
     EarlyVoteRequest,
     PromiseAnswer,
@@ -222,12 +221,7 @@ class Member:
         )
 
     def branch(self, directory: Directory, record: Record) -> Branch:
-        if record.init != "initialized":
-            return Branch.UNKNOWN
-        return Branch(branch(
-            directory.history, directory.timeline, directory.end.lsn, record.history,
-            record.timeline,
-        ))
+        return branch_of(record, directory.history, directory.timeline, directory.end.lsn)
 
     def listen(self) -> None:
         """Note that the primary was heard; an ear that slept knows nothing of that time."""
@@ -281,7 +275,7 @@ class Member:
                 last_asked=w.now - self.votes.last_asked,
             ),
             voted_term=self.ballot.voted_term,
-            promised=self._promised(view), early=early, still=still,
+            promised=self.ballot.bound(view), early=early, still=still,
             replication=self._replication(), barrier=self._barrier(),
             job=Job(self.job[0] if self.job else "", running),
             request=self.request, waiver=self.waiver, curious_for=curious,
@@ -290,12 +284,6 @@ class Member:
 
     def free_bytes(self) -> int:
         return 0 if self.full else 1 << 40
-
-    def _promised(self, view: LeaseView) -> float:
-        mark = view.record.release
-        if view.claim is Claim.RELEASED and mark and mark.by == self.ballot.promised_to:
-            return 0.0
-        return self.ballot.promised
 
     def _receiving(self) -> bool:
         source = self.peers.get(self.server.attached or "")

@@ -230,7 +230,7 @@ class Schedule:
             for x in self.members.values():
                 x.request = request
         elif kind in ("freeze", "stop-agent"):
-            m.paused = "all" if kind == "freeze" else "agent"  # type: ignore[assignment]
+            m.paused = "all" if kind == "freeze" else "agent"
         elif kind == "cut":
             w.cut.add(m.name)
         elif kind == "api-cut":

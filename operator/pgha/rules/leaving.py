@@ -7,9 +7,12 @@ back naming it. All uses share the same two steps.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pgha.actions import AskPeers, CancelJob, End, ReleaseLease, StopServer
 from pgha.facts import Facts, Run
 from pgha.lsn import Position
+from pgha.record import Record
 from pgha.rules import room
 from pgha.rules.rule import Do, Rule
 
@@ -19,6 +22,14 @@ PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it ha
 def switching(f: Facts) -> bool:
     """A switchover was asked for and not yet done or refused."""
     return f.request is not None and f.request.id != f.record.switched
+
+
+def released(f: Facts, end: Position | None) -> Record:
+    """The record with which the lease is given back. `end`: of this WAL, where it is proven; one
+    that an earlier primary left is void once this member was promoted."""
+    known = end or (None if f.promoted else f.record.end)
+    done = f.request.id if f.request is not None and f.promoted else f.record.switched
+    return replace(f.record, end=known, switched=done)
 
 
 def _candidates(f: Facts) -> tuple[str, ...]:
