@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pgha.ballot import Ballot
 from pgha.facts import (
-    Barrier,
     Branch,
     Data,
-    DataView,
     Facts,
-    Job,
     Peer,
-    PodFacts,
-    Replication,
     Request,
-    Run,
-    RunView,
-    Sender,
     Vote,
     Votes,
     Waiver,
@@ -38,16 +30,15 @@ from pgha.peers.messages import (
     parse,
     to_json,
 )
-from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.rules import decide, suspect
 from pgha.rules.table import Decision
 from pgha.settings import Identity, Settings
 from tests.simulation.cluster import Directory, Server, SimulatedLease, World
 from tests.simulation.deeds import perform
+from tests.simulation.gather import RUNS, facts_of
 
 LATE = 0.04  # of the decisions are performed late in the wider world
-RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}
 
 
 @dataclass
@@ -169,7 +160,7 @@ class Member:
             self.begun = None
             self._act(decision, facts)
             return
-        facts = self.facts()
+        facts = facts_of(self)
         if facts.data.data is Data.READY and facts.record.stamp != self.remembered:
             self.remembered = facts.record.stamp
             self.remember(facts.record)
@@ -209,9 +200,9 @@ class Member:
     # -- facts ----------------------------------------------------------------------------------
 
     def record(self) -> Record:
-        return self.keeper.view(self._dead, True).record
+        return self.keeper.view(self.certified_dead, True).record
 
-    def _dead(self, incarnation: str) -> bool:
+    def certified_dead(self, incarnation: str) -> bool:
         if not self.settings.synchronous or not self.world.hears_api(self.name):
             return False
         pod = self.peers.get(incarnation.split("/")[0])
@@ -220,13 +211,10 @@ class Member:
             and pod.identity.incarnation.split("/")[1] == incarnation.split("/")[1]
         )
 
-    def branch(self, directory: Directory, record: Record) -> Branch:
-        return branch_of(record, directory.history, directory.timeline, directory.end.lsn)
-
     def listen(self) -> None:
         """Note that the primary was heard; an ear that slept knows nothing of that time."""
         s, now = self.server, self.world.now
-        if self._receiving():
+        if self.receiving():
             self.heard = s.attached_term, now
         elif now - self.listened_at > 2.0:
             self.heard = self.heard[0], now
@@ -236,56 +224,10 @@ class Member:
         term, at = self.heard
         return self.world.now - at if term and term == self.record().term else None
 
-    def facts(self) -> Facts:
-        w, d, s = self.world, self.directory, self.server
-        self.listen()
-        view = self.keeper.view(self._dead, self.same_pod)
-        still = self.ballot.still(view.version)
-        early = replace(self.early, last_asked=w.now - self.early.last_asked)
-        view = suspect.claim(view, self.settings, (self.name, d.id or None), still, early)
-        state = (
-            Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY
-        )
-        ready = state is Data.READY
-        end = self.end if s.run != "stopped" else (d.end if ready else None)
-        data = DataView(
-            state, "", d.id if ready else None, 7 if ready else None, d.timeline, d.history,
-            end, d.clean, self.branch(d, view.record) if ready and end else Branch.UNKNOWN,
-        )
-        running = self.job is not None
-        self._look_at_standbys()
-        pods = {
-            n: PodFacts(n, str(m.uid), m.role, m.leaving) for n, m in self.peers.items() if m.alive
-        }
-        run = RunView(
-            RUNS[s.run], s.attached, s.attached_term, w.now - s.attached_at,
-            self._receiving(), w.now - self.stopped_at, timeline=d.timeline if s.run == "primary"
-            else 0, promoting=s.promoting, rewindable_term=self.rewindable,
-            asked_checkpoint_term=self.checkpointed, asked_slots_term=self.slots,
-            silent=self.silent(),
-        )
-        curious = w.now - self.curious[0] if w.now - self.curious[1] <= 3.0 else 0.0
-        return Facts(
-            now=w.now, me=self.name, incarnation=self.identity.incarnation,
-            settings=self.settings, declared=self.declared, lease=view,
-            tenure=self.keeper.tenure(), data=data, run=run, leaving=self.leaving,
-            peers={n: replace(p, age=w.now - at) for n, (at, p) in self.seen.items()},
-            pods=pods, votes=replace(
-                self.votes, asked_for=w.now - self.votes.asked_for,
-                last_asked=w.now - self.votes.last_asked,
-            ),
-            voted_term=self.ballot.voted_term,
-            promised=self.ballot.bound(view), early=early, still=still,
-            replication=self._replication(), barrier=self._barrier(),
-            job=Job(self.job[0] if self.job else "", running),
-            request=self.request, waiver=self.waiver, curious_for=curious,
-            free_bytes=self.free_bytes(),
-        )
-
     def free_bytes(self) -> int:
         return 0 if self.full else 1 << 40
 
-    def _receiving(self) -> bool:
+    def receiving(self) -> bool:
         source = self.peers.get(self.server.attached or "")
         return (
             self.server.run == "standby" and source is not None and source.alive
@@ -296,7 +238,7 @@ class Member:
 
     def standbys(self) -> list[Member]:
         return [m for m in self.peers.values() if m is not self and m.alive
-                and m.server.attached == self.name and m._receiving()]
+                and m.server.attached == self.name and m.receiving()]
 
     def could_acknowledge(self) -> bool:
         """Do enough standbys follow this server, if all that are cut off came back?"""
@@ -308,44 +250,6 @@ class Member:
         ]
         return len(following) >= s.quorum
 
-    def _look_at_standbys(self) -> None:
-        if self.server.run != "primary":
-            self.barrier_of, self.missing_since, self.flush_before = None, None, -1
-            self.fresh_senders = {}
-            return
-        names = self.server.active_names
-        if self.barrier_of is None or self.barrier_of[0] != names:
-            self.barrier_of = (names, len(self.directory.wal), self.world.now)
-        record = self.record()
-        s = {m.name for m in self.standbys()} & record.voter_names & set(self.declared)
-        if len(s) >= record.write_quorum:
-            self.missing_since = None
-        elif self.missing_since is None:
-            self.missing_since = self.world.now
-
-    def _replication(self) -> Replication:
-        if self.server.run != "primary":
-            return Replication()
-        before, self.flush_before = self.flush_before, len(self.directory.wal)
-        senders = tuple(
-            Sender(m.name, LSN(len(m.directory.wal) * 64), True, m.directory.id,
-                   before >= 0 and len(m.directory.wal) >= before)
-            for m in self.standbys()
-        )
-        slots = {f"pgha_{n.replace('-', '_')}": True for n in self.declared if n != self.name}
-        missing = 0.0 if self.missing_since is None else self.world.now - self.missing_since
-        return Replication(0.0, senders, self.directory.end.lsn, self.server.active_names, slots,
-                           missing)
-
-    def _barrier(self) -> Barrier:
-        if self.barrier_of is None:
-            return Barrier()
-        names, at, since = self.barrier_of
-        s = self.record().voter_names - {self.name}
-        past = [m for m in self.standbys() if m.name in s and len(m.directory.wal) >= at]
-        return Barrier(names, self.world.now > since
-                       and len(past) >= max(1, quorum_of(names)))
-
     # -- what others ask ------------------------------------------------------------------------
 
     def reachable(self, other: Member) -> bool:
@@ -354,12 +258,12 @@ class Member:
     def status(self) -> Peer:
         d = self.directory
         ready = d.ready and not d.dirty and self.job is None
-        view = self.keeper.view(self._dead, True)
+        view = self.keeper.view(self.certified_dead, True)
         return Peer(
             self.name, 0.0, self.identity.uid, d.id or None,
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
             RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
-            view.record.term, self.rewindable, self._receiving(),
+            view.record.term, self.rewindable, self.receiving(),
             self.noted, self.settings.hot, self.leaving, self.free_bytes(), self.silent(),
         )
 
@@ -369,12 +273,12 @@ class Member:
             return Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
         request = VoteRequest(term, candidate.split("/")[0], candidate)
         answer = parse(VoteAnswer, self.ballot.vote(to_json(request)))
-        position = None
+        position, d = None, self.directory
         if answer.granted and answer.lsn is not None:
             position = Position(answer.timeline, LSN(answer.lsn))
         return Vote(
             self.name, answer.directory_id, answer.granted, position,
-            self.branch(self.directory, self.record()), True,
+            branch_of(self.record(), d.history, d.timeline, d.end.lsn), True,
         )
 
     def early_vote(self, term: int, version: str, candidate: str) -> Vote:
@@ -398,14 +302,14 @@ class Member:
         return self.keeper.tenure() is not None
 
     def lease(self) -> tuple[str | None, int]:
-        view = self.keeper.view(self._dead, True)
+        view = self.keeper.view(self.certified_dead, True)
         return view.holder, view.record.term
 
     def version(self) -> str:
-        return self.keeper.view(self._dead, True).version
+        return self.keeper.view(self.certified_dead, True).version
 
     def objection(self) -> str | None:
-        return suspect.objection(self.facts())
+        return suspect.objection(facts_of(self))
 
     def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
         d = self.directory

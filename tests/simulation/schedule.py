@@ -12,6 +12,7 @@ from pgha.record import Record
 from pgha.settings import Settings, pod_of
 from tests.simulation.cluster import World
 from tests.simulation.deeds import work
+from tests.simulation.gather import facts_of
 from tests.simulation.member import Member
 
 STEP = 0.25  # seconds
@@ -106,7 +107,7 @@ class Schedule:
 
     def _settled(self) -> bool:
         primaries = [m for m in self.members.values() if m.alive and m.server.run == "primary"]
-        if len(primaries) != 1 or not primaries[0].facts().promoted:
+        if len(primaries) != 1 or not facts_of(primaries[0]).promoted:
             return False
         return len(primaries[0].standbys()) == len(self.members) - 1
 
@@ -155,7 +156,7 @@ class Schedule:
 
     def _replicate(self) -> None:
         for m in self.members.values():
-            if m.alive and m.paused != "all" and m._receiving() and self.rng.random() < 0.9:
+            if m.alive and m.paused != "all" and m.receiving() and self.rng.random() < 0.9:
                 source = m.peers[m.server.attached or ""]
                 m.directory.receive(source.directory, self.rng.choice((1, 3, 50)))
 
