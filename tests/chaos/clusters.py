@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lab.cluster import Lab
-from lab.images import versions
-from tests.support.deployed import Deployed, bring_up
+from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import Kube
 from tests.support.namespaces import drop_namespace, make_namespace
 from tests.support.postgres import Cluster
@@ -27,16 +26,13 @@ def config_of(mode: str) -> dict[str, Any]:
     """A mode's stack config; everything that is not named has its default."""
     standby = mode.split("-")[0]
     early = {"quorumFailover": True} if mode in EARLY_MODES else {}
-    return {
+    return small(
+        NAMESPACE,
+        replicas=3,
+        standbyMode=standby.capitalize(),
+        streamingMode="Synchronous" if synchronous(mode) else "Asynchronous",
         **early,
-        "namespace": NAMESPACE,
-        "version": versions()["17"],
-        "replicas": 3,
-        "standbyMode": standby.capitalize(),
-        "streamingMode": "Synchronous" if synchronous(mode) else "Asynchronous",
-        "storage": {"resources": {"requests": {"storage": "512Mi"}}},
-        "deletionPolicy": "WipeOut",
-    }
+    )
 
 
 @contextlib.contextmanager

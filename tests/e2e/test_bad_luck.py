@@ -16,7 +16,7 @@ import pytest
 
 from lab.cluster import Lab
 from lab.images import versions
-from tests.support.deployed import Deployed, bring_up
+from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
 from tests.support.postgres import Cluster
@@ -38,18 +38,8 @@ def unlucky(lab: Lab, kube: Kube, program: Program) -> Iterator[Deployed]:
     """Two members of PostgreSQL 17 with a Secret of the user's own."""
     make_namespace(kube, NAMESPACE)
     set_password(kube, "first-password", create=True)
-    stack = program.stack(
-        NAME,
-        {
-            "namespace": NAMESPACE,
-            "version": versions()["17"],
-            "replicas": 2,
-            "standbyMode": "Hot",
-            "storage": {"resources": {"requests": {"storage": "512Mi"}}},
-            "authSecret": {"name": SECRET},
-            "deletionPolicy": "WipeOut",
-        },
-    )
+    config = small(NAMESPACE, replicas=2, standbyMode="Hot", authSecret={"name": SECRET})
+    stack = program.stack(NAME, config)
     cluster = OwnSecret(lab, kube, NAMESPACE, NAME)
     (deployed,) = bring_up([(stack, cluster)])
     yield deployed

@@ -16,8 +16,7 @@ import psycopg
 import pytest
 
 from lab.cluster import Lab
-from lab.images import versions
-from tests.support.deployed import Deployed, bring_up
+from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import CLAIMS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
 from tests.support.postgres import Cluster
@@ -35,17 +34,8 @@ NAME = "day-two"
 @pytest.fixture(scope="module")
 def day_two(lab: Lab, kube: Kube, program: Program) -> Iterator[Deployed]:
     make_namespace(kube, NAMESPACE)
-    stack = program.stack(
-        NAME,
-        {
-            "namespace": NAMESPACE,
-            "version": versions()["17"],
-            "replicas": 3,
-            "storage": {"resources": {"requests": {"storage": "512Mi"}}},
-            "monitor": "prometheus.io/builtin",
-            "deletionPolicy": "WipeOut",
-        },
-    )
+    config = small(NAMESPACE, replicas=3, monitor="prometheus.io/builtin")
+    stack = program.stack(NAME, config)
     (deployed,) = bring_up([(stack, Cluster(lab, kube, NAMESPACE, NAME))])
     yield deployed
     drop_namespace(kube, NAMESPACE)

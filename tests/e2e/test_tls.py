@@ -15,8 +15,7 @@ import pytest
 from cryptography import x509
 
 from lab.cluster import Lab
-from lab.images import versions
-from tests.support.deployed import Deployed, bring_up
+from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import Kube
 from tests.support.namespaces import drop_namespace, make_namespace
 from tests.support.postgres import Cluster, Pod
@@ -36,18 +35,8 @@ ARRIVES_WITHIN = 150.0  # seconds: kubelet's sync period, its cache's, and the a
 @pytest.fixture(scope="module")
 def secure(lab: Lab, kube: Kube, program: Program) -> Iterator[Deployed]:
     make_namespace(kube, NAMESPACE)
-    stack = program.stack(
-        NAME,
-        {
-            "namespace": NAMESPACE,
-            "version": versions()["17"],
-            "replicas": 2,
-            "standbyMode": "Hot",
-            "storage": {"resources": {"requests": {"storage": "512Mi"}}},
-            "clientTLS": {"mode": "Require"},
-            "deletionPolicy": "WipeOut",
-        },
-    )
+    config = small(NAMESPACE, replicas=2, standbyMode="Hot", clientTLS={"mode": "Require"})
+    stack = program.stack(NAME, config)
     (deployed,) = bring_up([(stack, Cluster(lab, kube, NAMESPACE, NAME))])
     yield deployed
     drop_namespace(kube, NAMESPACE)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
+from lab.images import versions
 from tests.support.postgres import Cluster, Pod
 from tests.support.program import Stack
 
@@ -24,6 +26,17 @@ class Deployed:
 
     def healthy(self, seconds: float = 120.0) -> dict[str, Pod]:
         return self.cluster.wait_healthy(self.members, seconds)
+
+
+def small(namespace: str, **keys: Any) -> dict[str, Any]:
+    """The config of a cluster of a test: small disks of which nothing is left."""
+    return {
+        "namespace": namespace,
+        "version": versions()["17"],
+        "storage": {"resources": {"requests": {"storage": "512Mi"}}},
+        "deletionPolicy": "WipeOut",
+        **keys,
+    }
 
 
 def bring_up(pairs: Sequence[tuple[Stack, Cluster]]) -> list[Deployed]:
