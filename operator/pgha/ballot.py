@@ -51,7 +51,7 @@ class Standby(Protocol):
     def lease(self) -> tuple[str | None, int]: ...
     def version(self) -> str: ...
     def objection(self) -> str | None: ...
-    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]: ...
+    def detach_and_read(self, timeout: float) -> tuple[Position | None, str]: ...
     def describe(self) -> Mapping[str, Any]: ...
 
 
@@ -149,7 +149,7 @@ class Ballot:
         if self._still_at != version:
             self._notes.write_note("early", {"version": version})
         self._still_at, self._still_until = version, self._clock() + self._duration
-        return self._member.detach_and_read(term, max(0.1, deadline - time.monotonic()))
+        return self._member.detach_and_read(max(0.1, deadline - time.monotonic()))
 
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /vote."""
@@ -163,9 +163,7 @@ class Ballot:
                     "vote", {"term": request.term, "candidate": request.incarnation}
                 )
                 self.voted_term, self._voted_for = request.term, request.incarnation
-            return self._member.detach_and_read(
-                request.term, max(0.1, deadline - time.monotonic())
-            )
+            return self._member.detach_and_read(max(0.1, deadline - time.monotonic()))
 
         return self._answer(request, give)
 

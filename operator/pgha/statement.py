@@ -45,7 +45,7 @@ class Statement:
         """Why this member does not suspect the primary; the caller holds `acting`."""
         return suspect.objection(self._agent.gatherer.facts())
 
-    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
+    def detach_and_read(self, timeout: float) -> tuple[Position | None, str]:
         return self._agent.voting.detach_and_read(timeout)
 
     def describe(self) -> Mapping[str, Any]:

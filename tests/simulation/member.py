@@ -311,7 +311,7 @@ class Member:
     def objection(self) -> str | None:
         return suspect.objection(facts_of(self))
 
-    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
+    def detach_and_read(self, timeout: float) -> tuple[Position | None, str]:
         d = self.directory
         if self.server.run == "primary" or self.server.promoting:
             return None, "it is a primary, or becomes one"

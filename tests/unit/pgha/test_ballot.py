@@ -57,7 +57,7 @@ class Standby:
     def lease(self) -> tuple[str | None, int]:
         return self.observed
 
-    def detach_and_read(self, term: int, timeout: float) -> tuple[Position | None, str]:
+    def detach_and_read(self, timeout: float) -> tuple[Position | None, str]:
         self.disk.order.append("detached")
         return (Position(2, LSN(0x3000)), "") if self.readable else (None, "it hangs")
 
