@@ -45,7 +45,8 @@ class Nemesis:
 def _api_and_members(cluster: Cluster, primary: Pod) -> Iterator[None]:
     """Nobody can promise to wait for the primary, so it has to stop in time (law, point 14)."""
     # In this order: a pod is found by the API.
-    with network.members_cut("both")(cluster, primary), control_plane.api_hung(cluster, primary):
+    cut, hang = network.members_cut("both"), control_plane.hung("kube-apiserver")
+    with cut(cluster, primary), hang(cluster, primary):
         yield
 
 
@@ -95,9 +96,9 @@ NEMESES = {
         Nemesis("members-deaf", network.members_cut("in"), PROCESS, lasts=15.0),
         Nemesis("members-mute", network.members_cut("out"), PROCESS, lasts=15.0),
         Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0, shared=True),
-        Nemesis("api-hang", control_plane.api_hung, PROCESS, lasts=25.0, shared=True),
+        Nemesis("api-hang", control_plane.hung("kube-apiserver"), PROCESS, lasts=25.0, shared=True),
         Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0, shared=True),
-        Nemesis("etcd-hang", control_plane.etcd_hung, PROCESS, lasts=25.0, shared=True),
+        Nemesis("etcd-hang", control_plane.hung("etcd"), PROCESS, lasts=25.0, shared=True),
         Nemesis("api-and-members", _api_and_members, BOTH, lasts=25.0, shared=True),
         Nemesis("lease-delete", pods.lease_deleted, LEASE),
         Nemesis("lease-stranger", pods.lease_held_by_a_stranger, LEASE),

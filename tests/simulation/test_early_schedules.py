@@ -16,7 +16,8 @@ from pgha import quorum
 from pgha.ballot import Ballot
 from pgha.rules import suspect
 from tests.simulation.member import Member
-from tests.simulation.schedule import Broken, Schedule
+from tests.simulation.noticing import first_broken
+from tests.simulation.schedule import Schedule
 from tests.simulation.test_mutations import degrades_silently
 
 pytestmark = pytest.mark.simulation
@@ -197,13 +198,8 @@ MUTATIONS = {
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
 def test_a_broken_point_is_noticed(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
-    first = MUTATIONS[mutation]
-    for seed in range(first, first + MOST):
-        try:
-            run(seed, CUTS)
-        except Broken:
-            return
-    pytest.fail(f"{mutation.__name__} passed {MOST} schedules unnoticed")
+    found = first_broken(lambda seed: run(seed, CUTS), MUTATIONS[mutation], MOST)
+    assert found is not None, f"{mutation.__name__} passed {MOST} schedules unnoticed"
 
 
 def test_voters_that_do_not_suspect_are_noticed(monkeypatch: Patch) -> None:

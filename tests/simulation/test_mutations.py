@@ -15,7 +15,8 @@ from pgha.keeper import Keeper
 from pgha.rules import RULES, decide, promotion
 from tests.simulation import member as members
 from tests.simulation.member import Member
-from tests.simulation.schedule import Broken, Schedule
+from tests.simulation.noticing import first_broken
+from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
 
@@ -130,10 +131,8 @@ MUTATIONS = {
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.__name__)
 def test_a_broken_rule_is_noticed(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
     mutation(monkeypatch)
-    first = MUTATIONS[mutation]
-    for seed in range(first, first + MOST):
-        try:
-            Schedule(seed, fenced=mutation is not votes_without_detaching).run()
-        except (Broken, ValueError):
-            return
-    pytest.fail(f"{mutation.__name__} passed {MOST} schedules unnoticed")
+    fenced = mutation is not votes_without_detaching
+    found = first_broken(
+        lambda seed: Schedule(seed, fenced=fenced).run(), MUTATIONS[mutation], MOST, ValueError
+    )
+    assert found is not None, f"{mutation.__name__} passed {MOST} schedules unnoticed"

@@ -13,7 +13,8 @@ from pgha.ballot import Ballot
 from pgha.keeper import Keeper
 from tests.simulation import member as members
 from tests.simulation.member import Member
-from tests.simulation.schedule import Broken, Schedule
+from tests.simulation.noticing import first_broken
+from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
 
@@ -93,9 +94,5 @@ def test_a_broken_point_is_noticed(mutation: Callable[[Patch], None], monkeypatc
     for seed in range(UNBROKEN):  # the same faults are survived by what is whole
         Schedule(seed, wide=True, kinds=kinds).run()
     mutation(monkeypatch)
-    for seed in range(MOST):
-        try:
-            Schedule(seed, wide=True, kinds=kinds).run()
-        except Broken:
-            return
-    pytest.fail(f"{mutation.__name__} passed {MOST} schedules unnoticed")
+    found = first_broken(lambda seed: Schedule(seed, wide=True, kinds=kinds).run(), 0, MOST)
+    assert found is not None, f"{mutation.__name__} passed {MOST} schedules unnoticed"

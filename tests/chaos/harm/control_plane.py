@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from tests.chaos.harm.processes import Harm
 from tests.support.outage import api_gone
 from tests.support.postgres import Cluster, Pod
 
@@ -18,13 +19,19 @@ def api_stopped(cluster: Cluster, primary: Pod) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def api_hung(cluster: Cluster, primary: Pod) -> Iterator[None]:
-    cluster.lab.faults.hang("kube-apiserver")
-    try:
-        yield
-    finally:
-        cluster.lab.faults.wake("kube-apiserver")
+def hung(daemon: str) -> Harm:
+    """It keeps its connections and answers nothing. Without etcd the API server answers from its
+    cache at most: every write waits."""
+
+    @contextlib.contextmanager
+    def harm(cluster: Cluster, primary: Pod) -> Iterator[None]:
+        cluster.lab.faults.hang(daemon)
+        try:
+            yield
+        finally:
+            cluster.lab.faults.wake(daemon)
+
+    return harm
 
 
 @contextlib.contextmanager
@@ -46,13 +53,3 @@ def api_slow(cluster: Cluster, primary: Pod) -> Iterator[None]:
         over.set()
         stuttering.join()
         cluster.lab.faults.wake("kube-apiserver")
-
-
-@contextlib.contextmanager
-def etcd_hung(cluster: Cluster, primary: Pod) -> Iterator[None]:
-    """The API server answers from its cache at most: every write waits."""
-    cluster.lab.faults.hang("etcd")
-    try:
-        yield
-    finally:
-        cluster.lab.faults.wake("etcd")

@@ -284,14 +284,19 @@ def test_a_refused_failover_says_why(changes: dict[str, object], why: str) -> No
     ), decision
 
 
-def test_a_member_that_lags_does_not_run() -> None:
+def lagging() -> Facts:
+    """An asynchronous standby that lacks more than it may, and the lease is free."""
     f = standby()
     record = replace(f.record, flushed=Position(2, LSN(1 << 30)), write_quorum=0)
-    f = replace(
+    return replace(
         f, settings=replace(f.settings, synchronous=False), run=RunView(Run.STANDBY, OTHER, 4),
         lease=replace(f.lease, claim=Claim.EXPIRED, record=record), curious_for=9.0,
         data=replace(READY, end=END),
     )
+
+
+def test_a_member_that_lags_does_not_run() -> None:
+    f = lagging()
     decision = decide(f)
     assert decision.rule == "stand" and "maximumLagOnFailover" in decision.detail
     near = replace(f, data=replace(READY, end=Position(2, LSN((1 << 30) - 1))))

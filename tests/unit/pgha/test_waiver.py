@@ -38,6 +38,7 @@ from tests.unit.pgha.test_rules_by_hand import (
     RECORD,
     THEIRS,
     decided,
+    lagging,
     peer,
     primary,
     standby,
@@ -202,13 +203,7 @@ def test_but_not_while_a_voter_of_the_recorded_history_answers(branch: Branch) -
 
 
 def test_lag_is_no_reason_against_the_one_that_is_named() -> None:
-    f = standby()
-    record = replace(f.record, flushed=Position(2, LSN(1 << 30)), write_quorum=0)
-    f = replace(
-        f, settings=replace(f.settings, synchronous=False), run=RunView(Run.STANDBY, OTHER, 4),
-        lease=replace(f.lease, claim=Claim.EXPIRED, record=record), curious_for=9.0,
-        data=replace(READY, end=END), peers={ANOTHER: peer(ANOTHER)},
-    )
+    f = replace(lagging(), peers={ANOTHER: peer(ANOTHER)})
     assert "maximumLagOnFailover" in decide(f).detail
     assert isinstance(decide(replace(f, waiver=WAIVER)).actions[0], a.Acquire)
 
