@@ -77,7 +77,10 @@ class Patroni(System):
         ]
         return {
             SERVICE: [f"host={self._address} {common}"],
-            DSN: [f"host={host} target_session_attrs=read-write {common}" for host in members],
+            DSN: [
+                f"host={host} target_session_attrs=read-write {common}"
+                for host in (self._address, *members)
+            ],
         }
 
     def check(self) -> str:

@@ -1,7 +1,9 @@
 """What a stack tells its user: addresses, DSNs, commands. Owns their form; declares nothing.
 
 The multi-host DSNs name the members themselves: libpq tries them in turn and takes the one that
-fits target_session_attrs, so that a failover costs a client no kube-proxy sync. The settings that
+fits target_session_attrs, so that a failover costs a client no kube-proxy sync. The one for writes
+asks the Service first: it is right but for the moment of a failover, while the name of a member
+that moved can lead to its former address for as long as a DNS cache keeps it. The settings that
 bound a dead host: connect_timeout (seconds), tcp_user_timeout (milliseconds), keepalives.
 """
 
@@ -85,8 +87,8 @@ def cluster_outputs(
         "primaryService": primary,
         "replicasService": names.service_host(names.replicas_service),
         "secretName": secret_name,
-        "dsnWrite": with_password(members, "read-write"),
-        "dsnRead": with_password(members, "prefer-standby" if config.hot else "read-write"),
+        "dsnWrite": (write := with_password([primary, *members], "read-write")),
+        "dsnRead": with_password(members, "prefer-standby") if config.hot else write,
         "dsnService": with_password([primary], None),
         "psqlCommand": psql_command(config),
         "statusCommand": status_command(config),

@@ -87,9 +87,12 @@ class Promote:
 
 @dataclass(frozen=True)
 class MoveLabels:
+    """`replicas_first`: the former primary may be cut off (law, point 8)."""
+
     primary: str
     replicas: tuple[str, ...]
     term: int
+    replicas_first: bool = False
 
 
 @dataclass(frozen=True)

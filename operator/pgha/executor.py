@@ -215,7 +215,9 @@ class Executor:
     def move_labels(self, action: a.MoveLabels, facts: Facts) -> None:
         primary = facts.pods[action.primary]
         replicas = [(n, facts.pods[n].uid) for n in action.replicas if n in facts.pods]
-        self.errands.set_roles((action.primary, primary.uid), replicas, action.term)
+        self.errands.set_roles(
+            (action.primary, primary.uid), replicas, action.term, action.replicas_first
+        )
 
     def label_self(self, action: a.LabelSelf, facts: Facts) -> None:
         self.errands.label_self(action.role, action.term)

@@ -171,7 +171,9 @@ class Gatherer:
             m.primary_timeline = self.sql.timeline(1.0) or 0
             if m.primary_timeline:
                 m.promoted(m.primary_timeline)
-        if run is not Run.PRIMARY:
+        if run is Run.PRIMARY:
+            m.primary_at = now
+        else:
             m.primary_timeline = 0
         self._was = run
         receiving = False
@@ -196,6 +198,7 @@ class Gatherer:
             rewindable_term=m.rewindable_term,
             asked_checkpoint_term=m.checkpoint_term,
             asked_slots_term=m.slots_term,
+            primary_ago=now - m.primary_at,
         )
 
     def _ended(self) -> None:

@@ -39,6 +39,7 @@ class Member:
     fruitless_term: int = 0
     last_received_at: float = float("-inf")
     stopped_at: float = 0.0
+    primary_at: float = float("-inf")  # when it was a primary last
     start_failures: int = 0
     retry_at: float = float("-inf")
     promoting: int = 0

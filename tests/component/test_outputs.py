@@ -38,9 +38,10 @@ def test_writes_go_to_whichever_member_accepts_them() -> None:
         "user": "mssqlserver",
         "password": urlsplit(outputs["dsnService"]).password,
         "dbname": "mssqlserver",
-        "host": "ha-mssqlserver-0.ha-mssqlserver-pods.demo.svc,"
+        "host": "ha-mssqlserver.demo.svc,"
+        "ha-mssqlserver-0.ha-mssqlserver-pods.demo.svc,"
         "ha-mssqlserver-1.ha-mssqlserver-pods.demo.svc",
-        "port": "5432,5432",
+        "port": "5432,5432,5432",
         "target_session_attrs": "read-write",
         "connect_timeout": "2",
         "tcp_user_timeout": "5000",

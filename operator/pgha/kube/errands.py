@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Role = Literal["primary", "replica"]
 CALL_TIMEOUT = 3.0
 BACKOFF = (0.1, 10.0)
+APART = 0.15  # seconds between the labels of the two roles
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Errands:
         self._wake = threading.Condition()
         self._wishes: dict[str, Wish] = {}
         self._term = -1
+        self._replicas_first = False
         self._notes: dict[str, str | None] = {}
         self._events = EventLog(api, pod, uid, lease, clock)
         self._failures: dict[str, int] = {}
@@ -67,9 +69,19 @@ class Errands:
         self._thread.start()
 
     def set_roles(
-        self, primary: tuple[str, str], replicas: Sequence[tuple[str, str]], term: int
+        self,
+        primary: tuple[str, str],
+        replicas: Sequence[tuple[str, str]],
+        term: int,
+        replicas_first: bool = False,
     ) -> None:
-        """Label `primary` (pod, UID) and `replicas`; an older term than before is void."""
+        """Label `primary` (pod, UID) and `replicas`; an older term than before is void.
+
+        kube-proxy brings the first change to the nodes at once and the second a second later. With
+        the primary first, the way to it is open at once, and half of the new connections are sent
+        to the former primary meanwhile: right where that one refuses them at once.
+        `replicas_first` is for one that is cut off, where they would hang.
+        """
         wishes = {primary[0]: Wish(*primary, "primary", term)}
         for pod, uid in replicas:
             wishes.setdefault(pod, Wish(pod, uid, "replica", term))
@@ -77,7 +89,7 @@ class Errands:
             if term < self._term:
                 log.info("role labels of term %d are void: term %d is known", term, self._term)
                 return
-            self._term, self._wishes = term, wishes
+            self._term, self._wishes, self._replicas_first = term, wishes, replicas_first
             self._retry_now("roles")
 
     def label_self(self, role: Role, term: int) -> None:
@@ -188,13 +200,26 @@ class Errands:
             log.warning("errand %s failed %d times: %s", kind, count, error.message)
 
     def _do_roles(self) -> None:
-        """All pods at once, each on a connection of its own.
+        """The pods of one role, then, as a change of its own, those of the other.
 
-        One after the other, kube-proxy can sync in between and send clients to the former primary
-        until its next sync, a second later.
+        Two changes in the same moment are the slowest: the EndpointSlice controller, which has not
+        seen its own first write yet when the second comes, waits a second before it goes on.
         """
-        with self._wake:
-            wishes = list(self._wishes.values())
+        failed: BaseException | None = None
+        apart = False
+        for role in ("replica", "primary") if self._replicas_first else ("primary", "replica"):
+            with self._wake:
+                if apart:
+                    self._wake.wait_for(lambda: self._stopping, APART)
+                wishes = [wish for wish in self._wishes.values() if wish.role == role]
+            if wishes:
+                apart = True
+                failed = self._grant_all(wishes) or failed
+        if failed is not None:
+            raise failed
+
+    def _grant_all(self, wishes: Sequence[Wish]) -> BaseException | None:
+        """Each on a connection of its own; what the last one that failed raised."""
         with ThreadPoolExecutor(max(1, len(wishes)), "role") as pool:
             outcomes = [(wish, pool.submit(self._grant, wish)) for wish in wishes]
         failed: BaseException | None = None
@@ -204,8 +229,7 @@ class Errands:
                 with self._wake:
                     if self._wishes.get(wish.pod) is wish:
                         self._wishes = {k: v for k, v in self._wishes.items() if v is not wish}
-        if failed is not None:
-            raise failed
+        return failed
 
     def _grant(self, wish: Wish) -> None:
         path = f"/api/v1/namespaces/{self._api.namespace}/pods/{wish.pod}"

@@ -34,9 +34,19 @@ def _crash_hand_over(f: Facts) -> Do | None:
             and peer.position >= end and f.record.votes(name, peer.directory_id)
         ):
             return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
-    if f.run.stopped_for < PROVE_CRASH_WITHIN and f.others() and f.healthy:
+    if f.run.stopped_for < PROVE_CRASH_WITHIN and f.healthy and any(
+        _may_still_have(f, name) for name in f.others()
+    ):
         return Do([AskPeers()], f"who has {end.lsn}?", look_again_in=0.05)
     return None
+
+
+def _may_still_have(f: Facts, name: str) -> bool:
+    """It was not heard since PostgreSQL ended here, or something is on its way to it still."""
+    peer = f.peers.get(name)
+    if peer is None or peer.position is None or peer.age >= f.run.stopped_for:
+        return True
+    return peer.receiving
 
 
 def _crash_give_up(f: Facts) -> Do | None:

@@ -281,7 +281,9 @@ def _complete(f: Facts) -> Do | None:
         return Do([WriteRecord(record)])
     # The labels in the same breath: an action after one that failed is not performed.
     stale = tuple(n for n, p in f.pods.items() if n != f.me and p.role == "primary")
-    return Do([WriteRecord(record), MoveLabels(f.me, stale, f.tenure.term)])
+    # Who gave the lease back with the end of its WAL is there, and refuses connections at once.
+    silent = f.record.end is None
+    return Do([WriteRecord(record), MoveLabels(f.me, stale, f.tenure.term, silent)])
 
 
 RULES = (

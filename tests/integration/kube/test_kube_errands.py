@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pgha.kube.client import MERGE_PATCH, Api
-from pgha.kube.errands import Errands
+from pgha.kube.errands import APART, Errands
 from pgha.kube.pods import parse_pod
 from tests.integration.kube.apiserver import NAMESPACE, ApiServer
 from tests.integration.kube.faultproxy import Fault, FaultProxy
@@ -76,6 +76,23 @@ def test_roles_move_with_the_term(
     assert roles(kube)["db-2"] == ("primary", 8) and roles(kube)["db-1"] == ("replica", 8)
     labels = kube.admin.request("GET", f"{PODS}/db-1")["metadata"]["labels"]
     assert labels["app"] == "x"
+
+
+@pytest.mark.parametrize("replicas_first", [False, True])
+def test_the_labels_of_the_two_roles_move_one_after_the_other(
+    kube: ApiServer, errands: Errands, uids: dict[str, str], proxy: FaultProxy,
+    replicas_first: bool,
+) -> None:
+    set_roles(errands, uids, "db-1", 7)
+    assert errands.idle(20)
+    before = len(proxy.seen)
+    started = time.monotonic()
+    errands.set_roles(("db-2", uids["db-2"]), [("db-1", uids["db-1"])], 8, replicas_first)
+    assert errands.idle(20)
+    patched = [path[-4:] for method, path in proxy.seen[before:] if method == "PATCH"]
+    assert patched == (["db-1", "db-2"] if replicas_first else ["db-2", "db-1"])
+    assert time.monotonic() - started >= APART
+    assert (roles(kube)["db-1"], roles(kube)["db-2"]) == (("replica", 8), ("primary", 8))
 
 
 def test_an_older_term_never_undoes_a_newer_one(

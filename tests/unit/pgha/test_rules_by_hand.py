@@ -188,6 +188,50 @@ def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
         assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
 
 
+def test_the_pod_of_a_former_primary_stays_until_nobody_is_sent_there_any_more() -> None:
+    gone = replace(
+        standby(), leaving=True, run=RunView(Run.STOPPED, stopped_for=1.0, primary_ago=1.0),
+    )
+    assert decided(gone) == ("leaving",)
+    assert decided(replace(gone, run=replace(gone.run, primary_ago=3.0))) == ("leaving", a.End())
+    assert decided(replace(gone, run=RunView(Run.STOPPED))) == ("leaving", a.End())
+    assert decided(replace(gone, declared=ALL[:2])) == ("leaving", a.End()), "it is waited for"
+
+
+@pytest.mark.parametrize(("end", "replicas_first"), [(END, False), (None, True)])
+def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
+    end: Position | None, replicas_first: bool
+) -> None:
+    f = primary()
+    record = replace(
+        RECORD, term=6, primary=OTHER, promotion=Promotion(6, 3, f.incarnation), end=end,
+    )
+    f = replace(
+        f, lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 1.0),
+        run=RunView(Run.PRIMARY, timeline=3),
+        pods={ME: PodFacts(ME, "u0", "replica"), OTHER: PodFacts(OTHER, "u1", "primary")},
+    )
+    moves = [action for action in decide(f).actions if isinstance(action, a.MoveLabels)]
+    assert moves == [a.MoveLabels(ME, (OTHER,), 6, replicas_first)]
+
+
+def test_a_crashed_primary_waits_only_for_members_that_may_still_have_every_byte() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=0.2), data=replace(READY, end=END),
+    )
+    short = Position(2, LSN(0x4FFF))
+    final = {n: peer(n, age=0.1, position=short) for n in (OTHER, ANOTHER)}
+    assert decide(replace(f, peers=final)).rule == "crash-restart"
+    for open_still in (
+        peer(OTHER, age=0.1, position=short, receiving=True),
+        peer(OTHER, age=0.1, position=None),
+        peer(OTHER, age=0.3, position=short),
+    ):
+        waiting = replace(f, peers={**final, OTHER: open_still})
+        assert decided(waiting) == ("crash-hand-over", a.AskPeers())
+    assert decided(replace(f, peers={ANOTHER: final[ANOTHER]})) == ("crash-hand-over", a.AskPeers())
+
+
 def test_a_holder_waits_for_its_server() -> None:
     f = replace(primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, replace(RECORD, term=5)),
                 tenure=Tenure(5, 8.0, 1.0), run=RunView(Run.STARTING))
