@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -63,6 +64,7 @@ LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
 RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renewed
 PAUSE_AFTER_FAILURE = 0.5
+REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 
 
 class Agent:
@@ -262,6 +264,11 @@ class Agent:
             watch.stop(timeout=0.1)
         self.peer_server.stop()
         self.guard.stop()
+        left = self.member.primary_at + REFUSE_FOR - boottime()
+        if left > 0 and self._last and len(self._last[0].others()) > 1:
+            # Without a pod nobody at its address refuses a connection, which hangs then. Of two
+            # members the other one may wait for this one to come back, so that it hurries.
+            time.sleep(left)
         self.log("agent-ended")
 
     # -- what the parts ask of each other -------------------------------------------------------

@@ -16,7 +16,6 @@ from pgha.record import Record
 from pgha.rules import room
 from pgha.rules.rule import Do, Rule
 
-REFUSE_FOR = 2.5  # seconds after the stop in which clients can still be sent to a former primary
 PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it has everything
 
 
@@ -116,10 +115,6 @@ def _leaving(f: Facts) -> Do | None:
     if f.holds:
         # After a crash the end of WAL is known as well: nobody is promoted without it unseen.
         return Do([ReleaseLease(None, f.data.end if _last_primary(f) else None)])
-    if f.run.primary_ago < REFUSE_FOR and len(f.others()) > 1:
-        # Without a pod there is nobody at its address to refuse a connection, which then hangs.
-        # Of two members the other one may wait for this one to come back, so that it hurries.
-        return Do((), "clients are refused until they are sent elsewhere", look_again_in=0.1)
     return Do([End()])
 
 

@@ -188,16 +188,6 @@ def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
         assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
 
 
-def test_the_pod_of_a_former_primary_stays_until_nobody_is_sent_there_any_more() -> None:
-    gone = replace(
-        standby(), leaving=True, run=RunView(Run.STOPPED, stopped_for=1.0, primary_ago=1.0),
-    )
-    assert decided(gone) == ("leaving",)
-    assert decided(replace(gone, run=replace(gone.run, primary_ago=3.0))) == ("leaving", a.End())
-    assert decided(replace(gone, run=RunView(Run.STOPPED))) == ("leaving", a.End())
-    assert decided(replace(gone, declared=ALL[:2])) == ("leaving", a.End()), "it is waited for"
-
-
 @pytest.mark.parametrize(("end", "replicas_first"), [(END, False), (None, True)])
 def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
     end: Position | None, replicas_first: bool
