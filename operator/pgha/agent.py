@@ -48,6 +48,7 @@ from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.report import Report
 from pgha.rules import Decision, decide, suspect
+from pgha.rules.rejoin import REFUSE_FOR
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
 from pgha.votes import Poll
@@ -64,7 +65,6 @@ LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
 RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renewed
 PAUSE_AFTER_FAILURE = 0.5
-REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 
 
 class Agent:
@@ -266,8 +266,7 @@ class Agent:
         self.guard.stop()
         left = self.member.primary_at + REFUSE_FOR - boottime()
         if left > 0 and self._last and len(self._last[0].others()) > 1:
-            # Without a pod nobody at its address refuses a connection, which hangs then. Of two
-            # members the other one may wait for this one to come back, so that it hurries.
+            # Without a pod nobody at its address refuses a connection, which hangs then.
             time.sleep(left)
         self.log("agent-ended")
 

@@ -8,6 +8,7 @@ an unreachable peer is unknown, not down (law, point 6).
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -116,6 +117,7 @@ class RunView:
     rewindable_term: int = 0
     asked_checkpoint_term: int = 0
     asked_slots_term: int = 0
+    primary_ago: float = math.inf  # seconds since it was a primary last
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ class Gatherer:
             rewindable_term=m.rewindable_term,
             asked_checkpoint_term=m.checkpoint_term,
             asked_slots_term=m.slots_term,
+            primary_ago=now - m.primary_at,
         )
 
     def _ended(self) -> None:

@@ -51,12 +51,14 @@ def facts_of(m: Member) -> Facts:
     pods = {
         n: PodFacts(n, str(x.uid), x.role, x.leaving) for n, x in m.peers.items() if x.alive
     }
+    if s.run == "primary":
+        m.primary_at = w.now
     run = RunView(
         RUNS[s.run], s.attached, s.attached_term, w.now - s.attached_at,
         m.receiving(), w.now - m.stopped_at, timeline=d.timeline if s.run == "primary"
         else 0, promoting=s.promoting, rewindable_term=m.rewindable,
         asked_checkpoint_term=m.checkpointed, asked_slots_term=m.slots,
-        silent=m.silent(),
+        silent=m.silent(), primary_ago=w.now - m.primary_at,
     )
     curious = w.now - m.curious[0] if w.now - m.curious[1] <= 3.0 else 0.0
     return Facts(

@@ -73,6 +73,7 @@ class Member:
     rewindable: int = 0
     curious: tuple[float, float] = (0.0, -10.0)
     stopped_at: float = 0.0
+    primary_at: float = float("-inf")
     flush_before: int = -1
     fresh_senders: dict[str, str] = field(default_factory=dict)
     barrier_of: tuple[str, int, float] | None = None
@@ -119,6 +120,7 @@ class Member:
         self.job, self.checkpointed, self.slots, self.rewindable = None, 0, 0, 0
         self.curious, self.barrier_of, self.missing_since = (0.0, -10.0), None, None
         self.stopped_at, self.next_renewal = w.now, w.now
+        self.primary_at = float("-inf")
         self.same_pod = not new_pod
         if self.directory.ready and not self.directory.dirty:
             self.end = self.directory.end

@@ -22,6 +22,7 @@ from pgha.rules.rule import Do, Rule
 
 PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
 FOLLOWING = (Run.STANDBY, Run.RECOVERING)  # it can be told whom to follow
+REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 TRIES = 3  # rewinds or fruitless attachments before a directory is taken for useless
 
 
@@ -91,7 +92,18 @@ def _start(f: Facts) -> Do | None:
         return None
     if f.run.retry_in > 0:
         return Do((), "after a failed start", look_again_in=f.run.retry_in)
+    if _mistaken(f):
+        return Do((), "clients may still take it for the primary", look_again_in=0.2)
     return Do([StartStandby(waiver.timeline(f))])
+
+
+def _mistaken(f: Facts) -> bool:
+    """A pool that is let in read-only keeps that connection; one that is refused tries again."""
+    if not f.settings.hot or f.run.primary_ago >= REFUSE_FOR or len(f.others()) < 2:
+        return False  # of two members the other one may wait for this one
+    release = f.record.release
+    next_one = f.lease.holder_pod if f.lease.claim is Claim.HELD else release and release.successor
+    return next_one not in (None, f.me)
 
 
 def _attach(f: Facts) -> Do | None:

@@ -188,6 +188,23 @@ def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
         assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
 
 
+def test_a_former_primary_lets_nobody_in_read_only_while_clients_are_sent_to_it() -> None:
+    former = RunView(Run.STOPPED, stopped_for=1.0, primary_ago=1.0)
+    f = replace(
+        standby(), settings=replace(standby().settings, hot=True), run=former,
+    )
+    assert decided(f) == ("start",), "it waits"
+    started = ("start", a.StartStandby(0))
+    assert decided(replace(f, run=replace(former, primary_ago=3.0))) == started
+    assert decided(replace(f, declared=ALL[:2])) == started, "it is waited for"
+    assert decided(replace(f, settings=replace(f.settings, hot=False))) == started
+    given = replace(RECORD, release=Release(MINE, 4, OTHER))
+    free = replace(f, lease=LeaseView(Claim.RELEASED, None, 0.1, given))
+    assert decided(free) == ("start",)
+    to_nobody = replace(given, release=Release(MINE, 4))
+    assert decided(replace(free, lease=replace(free.lease, record=to_nobody))) == started
+
+
 @pytest.mark.parametrize(("end", "replicas_first"), [(END, False), (None, True)])
 def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
     end: Position | None, replicas_first: bool
