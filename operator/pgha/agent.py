@@ -279,7 +279,7 @@ class Agent:
         return self._last
 
     def _fenced(self, at: float) -> None:
-        self.log("fenced", at=at)
+        self.log("fenced", boottime=at)
         self._bell.ring()
 
     def _look_at_certificate(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
+from datetime import UTC, datetime
 
 from pgha.facts import Facts, Run
 from pgha.http.metrics import Metrics
@@ -22,12 +22,10 @@ class Report:
         self._promoted_term = 0
 
     def log(self, event: str, **facts: object) -> None:
-        line = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-            + f".{int(time.time() * 1000) % 1000:03d}Z",
-            "member": self._member, "event": event,
-            **{k: v for k, v in facts.items() if v is not None},
-        }
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head = {"at": now, "member": self._member, "event": event}
+        known = {k: v for k, v in facts.items() if v is not None}
+        line = {**head, **known, **head}  # first, and no fact takes the place of one of these
         with self._lock:
             print(json.dumps(line, default=str), flush=True, file=sys.stdout)
 
