@@ -21,7 +21,8 @@ FOUND = {
 
 #: Rules that the simulated world cannot bring about, and where they are seen instead.
 ELSEWHERE = {
-    "foreign-owner": "tests/unit/pgha/test_rules_by_hand.py, as all of these",
+    "foreign-owner": "tests/unit/pgha/test_rules_by_hand.py, as all of these but the holder's, "
+    "which are in test_holder_by_hand.py",
     "fenced": "kept for a fencer that reports while PostgreSQL still runs",
     "birth-without-lease": "initdb takes a second; a lease is not lost in it by chance",
     "promotion-of-before": "tests/unit/pgha/test_rules_by_hand.py, and in the wider world",

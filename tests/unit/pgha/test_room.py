@@ -16,7 +16,7 @@ from pgha.member import Member
 from pgha.postgres.directory import Directory
 from pgha.rules import decide, room
 from pgha.settings import Identity, Settings
-from tests.unit.pgha.test_rules_by_hand import (
+from tests.unit.pgha.by_hand import (
     ANOTHER,
     END,
     ME,

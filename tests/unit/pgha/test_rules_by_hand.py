@@ -1,4 +1,7 @@
-"""Rules that no simulated history brings about, each from facts made by hand, with its actions."""
+"""Rules that no simulated history brings about, each from facts made by hand, with its actions.
+
+Those of the holder before it is a primary: test_holder_by_hand.py.
+"""
 
 from __future__ import annotations
 
@@ -7,84 +10,25 @@ from dataclasses import replace
 import pytest
 
 from pgha import actions as a
-from pgha.facts import (
-    Branch,
-    Claim,
-    Data,
-    DataView,
-    Facts,
-    Job,
-    LeaseView,
-    Peer,
-    PodFacts,
-    Replication,
-    Request,
-    Run,
-    RunView,
-    Sender,
-    Tenure,
-    Vote,
-    Votes,
-)
+from pgha.facts import Branch, Claim, Data, DataView, Job, LeaseView, Request, Run, RunView, Tenure
 from pgha.lsn import LSN, Position
-from pgha.record import Promotion, Record, Release
+from pgha.record import Record, Release
 from pgha.rules import decide
-from pgha.settings import Settings, Times
+from pgha.settings import Times
+from tests.unit.pgha.by_hand import (
+    ALL,
+    MINE,
+    OTHER,
+    READY,
+    RECORD,
+    decided,
+    lagging,
+    peer,
+    primary,
+    standby,
+)
 
 pytestmark = pytest.mark.unit
-
-ME, OTHER, ANOTHER = "c-0", "c-1", "c-2"
-MINE, THEIRS = "c-0/u0/s0", "c-1/u1/s1"
-ALL = (ME, OTHER, ANOTHER)
-RECORD = Record(
-    term=4, init="initialized", system_id=7, timeline=2, highest_number=2,
-    promotion=Promotion(4, 2, MINE, done=True), primary=ME, primary_directory="d0",
-    voters=((ME, "d0"), (OTHER, "d1"), (ANOTHER, "d2")), read_quorum=2, write_quorum=1,
-)
-READY = DataView(Data.READY, "", "d0", 7, 2, branch=Branch.SAME)
-END = Position(2, LSN(0x5000))
-
-
-def primary() -> Facts:
-    """A primary with two standbys that stream, and nothing to do."""
-    senders = tuple(Sender(n, LSN(9), True, f"d{n[-1]}", True) for n in (OTHER, ANOTHER))
-    return Facts(
-        now=100.0, me=ME, incarnation=MINE,
-        settings=Settings("c", "ns", "app", "15", synchronous=True),
-        declared=ALL, lease=LeaseView(Claim.HELD, MINE, 1.0, RECORD), tenure=Tenure(4, 8.0, 50.0),
-        data=READY,
-        run=RunView(Run.PRIMARY, timeline=2, asked_checkpoint_term=4, asked_slots_term=4),
-        pods={n: PodFacts(n, n, "primary" if n == ME else "replica") for n in ALL},
-        replication=Replication(
-            0.5, senders, LSN(9), 'ANY 1 ("c-1","c-2")',
-            {"pgha_c_1": True, "pgha_c_2": True},
-        ),
-    )
-
-
-def standby() -> Facts:
-    f = primary()
-    record = replace(RECORD, promotion=Promotion(4, 2, THEIRS, done=True), primary=OTHER,
-                     primary_directory="d1")
-    return replace(
-        f, tenure=None, lease=LeaseView(Claim.HELD, THEIRS, 1.0, record),
-        run=RunView(Run.STANDBY, OTHER, 4, 20.0, receiving=True), replication=Replication(),
-        pods={n: PodFacts(n, n, "primary" if n == OTHER else "replica") for n in ALL},
-    )
-
-
-def peer(name: str, **changes: object) -> Peer:
-    known: dict[str, object] = {
-        "age": 0.1, "uid": name, "directory_id": f"d{name[-1]}", "data": Data.READY,
-        "run": Run.STANDBY, "system_id": 7, "position": END, "healthy": True, "term_seen": 4,
-    }
-    return Peer(name=name, **{**known, **changes})  # type: ignore[arg-type]
-
-
-def decided(f: Facts) -> tuple[object, ...]:
-    """The rule and its actions."""
-    decision = decide(f)
-    return decision.rule, *decision.actions
 
 
 def test_the_ground_is_steady() -> None:
@@ -121,23 +65,6 @@ def test_a_promotion_of_an_earlier_tenure_does_not_reign_in_this_one() -> None:
     assert decide(replace(f, run=RunView(Run.STANDBY))).rule == "detach"
 
 
-def test_the_owner_of_an_open_intent_is_asked_until_its_time_is_over() -> None:
-    record = replace(RECORD, term=6, write_quorum=0, primary=OTHER, primary_directory="d1",
-                     promotion=Promotion(5, 3, THEIRS))
-    votes = Votes(6, 5.0, False, 1.0, {
-        ANOTHER: Vote(ANOTHER, "d2", True, END, Branch.SAME, True),
-    })
-    f = replace(
-        primary(), settings=replace(primary().settings, synchronous=False), votes=votes,
-        lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 5.0),
-        run=RunView(Run.STANDBY), data=replace(READY, end=END), replication=Replication(),
-    )
-    assert decided(f) == ("ask-votes", a.AskVotes(6))
-    assert decide(replace(f, votes=replace(votes, last_asked=0.1))).rule == "open-intent"
-    over = decide(replace(f, tenure=Tenure(6, 8.0, 16.0)))
-    assert over.rule == "intent", "it does not wait for ever"
-
-
 def test_a_primary_whose_fencer_is_silent_is_stopped() -> None:
     assert decided(replace(primary(), fencer_answers=False)) == (
         "fencer-silent", a.StopServer("immediate")
@@ -166,28 +93,6 @@ def test_a_foreign_directory_is_kept_and_reported() -> None:
     assert decided(replace(refused, leaving=True)) == ("refused-directory", a.End())
 
 
-def test_an_ill_member_gives_the_lease_back_with_the_end_of_its_wal() -> None:
-    f = replace(
-        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), healthy=False,
-        unhealthy_why="an I/O error", data=replace(READY, end=END),
-    )
-    assert decided(f) == ("crash-give-up", a.ReleaseLease(None, END))
-    broken = replace(f, healthy=True, run=RunView(Run.STOPPED, stopped_for=9.0, start_failures=3))
-    assert decided(broken) == ("crash-give-up", a.ReleaseLease(None, END))
-    with_standby = replace(f, peers={OTHER: peer(OTHER)})
-    assert decided(with_standby) == ("crash-hand-over", a.ReleaseLease(OTHER, END))
-
-
-def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
-    f = replace(
-        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), data=replace(READY, end=END),
-    )
-    short = peer(OTHER, position=Position(2, LSN(0x4FFF)))
-    another = peer(ANOTHER, directory_id="a new one")
-    for p in (short, another, peer(OTHER, age=2.0), peer(OTHER, healthy=False)):
-        assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
-
-
 def test_a_former_primary_lets_nobody_in_read_only_while_clients_are_sent_to_it() -> None:
     former = RunView(Run.STOPPED, stopped_for=1.0, primary_ago=1.0)
     f = replace(
@@ -203,56 +108,6 @@ def test_a_former_primary_lets_nobody_in_read_only_while_clients_are_sent_to_it(
     assert decided(free) == ("start",)
     to_nobody = replace(given, release=Release(MINE, 4))
     assert decided(replace(free, lease=replace(free.lease, record=to_nobody))) == started
-
-
-@pytest.mark.parametrize(("end", "replicas_first"), [(END, False), (None, True)])
-def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
-    end: Position | None, replicas_first: bool
-) -> None:
-    f = primary()
-    record = replace(
-        RECORD, term=6, primary=OTHER, promotion=Promotion(6, 3, f.incarnation), end=end,
-    )
-    f = replace(
-        f, lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 1.0),
-        run=RunView(Run.PRIMARY, timeline=3),
-        pods={ME: PodFacts(ME, "u0", "replica"), OTHER: PodFacts(OTHER, "u1", "primary")},
-    )
-    moves = [action for action in decide(f).actions if isinstance(action, a.MoveLabels)]
-    assert moves == [a.MoveLabels(ME, (OTHER,), 6, replicas_first)]
-
-
-def test_a_crashed_primary_waits_only_for_members_that_may_still_have_every_byte() -> None:
-    f = replace(
-        primary(), run=RunView(Run.STOPPED, stopped_for=0.2), data=replace(READY, end=END),
-    )
-    short = Position(2, LSN(0x4FFF))
-    final = {n: peer(n, age=0.1, position=short) for n in (OTHER, ANOTHER)}
-    assert decide(replace(f, peers=final)).rule == "crash-restart"
-    for open_still in (
-        peer(OTHER, age=0.1, position=short, receiving=True),
-        peer(OTHER, age=0.1, position=None),
-        peer(OTHER, age=0.3, position=short),
-    ):
-        waiting = replace(f, peers={**final, OTHER: open_still})
-        assert decided(waiting) == ("crash-hand-over", a.AskPeers())
-    assert decided(replace(f, peers={ANOTHER: final[ANOTHER]})) == ("crash-hand-over", a.AskPeers())
-
-
-def test_a_holder_waits_for_its_server() -> None:
-    f = replace(primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, replace(RECORD, term=5)),
-                tenure=Tenure(5, 8.0, 1.0), run=RunView(Run.STARTING))
-    assert decided(f) == ("holder-starting",)
-    long = replace(f, run=RunView(Run.RECOVERING), tenure=Tenure(5, 8.0, 61.0))
-    assert decided(long) == ("holder-starting",)
-    assert decided(replace(long, peers={OTHER: peer(OTHER)})) == (
-        "holder-starting", a.ReleaseLease()
-    )
-
-
-def test_a_holder_without_data_gives_the_lease_back() -> None:
-    f = replace(primary(), run=RunView(Run.STOPPED), data=DataView(Data.DIRTY, "half a copy"))
-    assert decided(f) == ("holder-empty", a.ReleaseLease())
 
 
 def test_a_lost_slot_is_dropped_and_a_missing_one_made() -> None:
@@ -335,17 +190,6 @@ def test_a_refused_failover_says_why(changes: dict[str, object], why: str) -> No
     ), decision
 
 
-def lagging() -> Facts:
-    """An asynchronous standby that lacks more than it may, and the lease is free."""
-    f = standby()
-    record = replace(f.record, flushed=Position(2, LSN(1 << 30)), write_quorum=0)
-    return replace(
-        f, settings=replace(f.settings, synchronous=False), run=RunView(Run.STANDBY, OTHER, 4),
-        lease=replace(f.lease, claim=Claim.EXPIRED, record=record), curious_for=9.0,
-        data=replace(READY, end=END),
-    )
-
-
 def test_a_member_that_lags_does_not_run() -> None:
     f = lagging()
     decision = decide(f)
@@ -368,27 +212,6 @@ def test_a_lost_record_is_rebuilt_from_the_newest_note() -> None:
         rebuilt = decision.actions[0]
         assert decision.rule == "record-lost" and isinstance(rebuilt, a.Acquire)
         assert rebuilt.record.stamp == (5, 9) and rebuilt.record.open_intent is None
-
-
-def test_a_named_successor_with_the_proven_end_needs_one_write() -> None:
-    """Detached and judged before it takes the lease: the intent goes with the acquisition."""
-    f = standby()
-    record = replace(f.record, end=END, release=Release(THEIRS, 4, ME))
-    f = replace(f, lease=LeaseView(Claim.RELEASED, None, 0.1, record),
-                run=RunView(Run.STANDBY, OTHER, 4))
-    assert decided(f) == ("successor", a.Detach(4))
-    judged = replace(f, data=replace(READY, end=END))
-    decision = decide(judged)
-    (taken,) = decision.actions
-    assert isinstance(taken, a.Acquire) and taken.record.term == 5
-    assert taken.record.open_intent == Promotion(5, 3, MINE) and taken.record.highest_number == 3
-    held = replace(judged, tenure=Tenure(5, 9.0, 0.1),
-                   lease=LeaseView(Claim.HELD, MINE, 0.1, taken.record))
-    assert decide(held).rule == "promote"
-
-    short = replace(f, data=replace(READY, end=Position(2, LSN(0x4000))))
-    (taken,) = decide(short).actions
-    assert isinstance(taken, a.Acquire) and taken.record.open_intent is None, "a quorum decides"
 
 
 def test_the_server_is_not_weakened_while_a_change_of_the_record_may_have_landed() -> None:

@@ -28,7 +28,7 @@ from pgha.kube.errors import Conflict
 from pgha.lsn import LSN, Position
 from pgha.record import Promotion, Record, Waived
 from pgha.rules import decide, waiver
-from tests.unit.pgha.test_rules_by_hand import (
+from tests.unit.pgha.by_hand import (
     ANOTHER,
     END,
     ME,

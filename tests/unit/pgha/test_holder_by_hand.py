@@ -1,0 +1,152 @@
+"""From taking the lease to being its primary, and after a crash, from facts made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgha import actions as a
+from pgha.facts import (
+    Branch,
+    Claim,
+    Data,
+    DataView,
+    LeaseView,
+    PodFacts,
+    Replication,
+    Run,
+    RunView,
+    Tenure,
+    Vote,
+    Votes,
+)
+from pgha.lsn import LSN, Position
+from pgha.record import Promotion, Release
+from pgha.rules import decide
+from tests.unit.pgha.by_hand import (
+    ANOTHER,
+    END,
+    ME,
+    MINE,
+    OTHER,
+    READY,
+    RECORD,
+    THEIRS,
+    decided,
+    peer,
+    primary,
+    standby,
+)
+
+pytestmark = pytest.mark.unit
+
+
+def test_an_ill_member_gives_the_lease_back_with_the_end_of_its_wal() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), healthy=False,
+        unhealthy_why="an I/O error", data=replace(READY, end=END),
+    )
+    assert decided(f) == ("crash-give-up", a.ReleaseLease(None, END))
+    broken = replace(f, healthy=True, run=RunView(Run.STOPPED, stopped_for=9.0, start_failures=3))
+    assert decided(broken) == ("crash-give-up", a.ReleaseLease(None, END))
+    with_standby = replace(f, peers={OTHER: peer(OTHER)})
+    assert decided(with_standby) == ("crash-hand-over", a.ReleaseLease(OTHER, END))
+
+
+def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=9.0), data=replace(READY, end=END),
+    )
+    short = peer(OTHER, position=Position(2, LSN(0x4FFF)))
+    another = peer(ANOTHER, directory_id="a new one")
+    for p in (short, another, peer(OTHER, age=2.0), peer(OTHER, healthy=False)):
+        assert decide(replace(f, peers={p.name: p})).rule == "crash-restart"
+
+
+def test_a_crashed_primary_waits_only_for_members_that_may_still_have_every_byte() -> None:
+    f = replace(
+        primary(), run=RunView(Run.STOPPED, stopped_for=0.2), data=replace(READY, end=END),
+    )
+    short = Position(2, LSN(0x4FFF))
+    final = {n: peer(n, age=0.1, position=short) for n in (OTHER, ANOTHER)}
+    assert decide(replace(f, peers=final)).rule == "crash-restart"
+    for open_still in (
+        peer(OTHER, age=0.1, position=short, receiving=True),
+        peer(OTHER, age=0.1, position=None),
+        peer(OTHER, age=0.3, position=short),
+    ):
+        waiting = replace(f, peers={**final, OTHER: open_still})
+        assert decided(waiting) == ("crash-hand-over", a.AskPeers())
+    assert decided(replace(f, peers={ANOTHER: final[ANOTHER]})) == ("crash-hand-over", a.AskPeers())
+
+
+def test_a_holder_waits_for_its_server() -> None:
+    f = replace(primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, replace(RECORD, term=5)),
+                tenure=Tenure(5, 8.0, 1.0), run=RunView(Run.STARTING))
+    assert decided(f) == ("holder-starting",)
+    long = replace(f, run=RunView(Run.RECOVERING), tenure=Tenure(5, 8.0, 61.0))
+    assert decided(long) == ("holder-starting",)
+    assert decided(replace(long, peers={OTHER: peer(OTHER)})) == (
+        "holder-starting", a.ReleaseLease()
+    )
+
+
+def test_a_holder_without_data_gives_the_lease_back() -> None:
+    f = replace(primary(), run=RunView(Run.STOPPED), data=DataView(Data.DIRTY, "half a copy"))
+    assert decided(f) == ("holder-empty", a.ReleaseLease())
+
+
+def test_the_owner_of_an_open_intent_is_asked_until_its_time_is_over() -> None:
+    record = replace(RECORD, term=6, write_quorum=0, primary=OTHER, primary_directory="d1",
+                     promotion=Promotion(5, 3, THEIRS))
+    votes = Votes(6, 5.0, False, 1.0, {
+        ANOTHER: Vote(ANOTHER, "d2", True, END, Branch.SAME, True),
+    })
+    f = replace(
+        primary(), settings=replace(primary().settings, synchronous=False), votes=votes,
+        lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 5.0),
+        run=RunView(Run.STANDBY), data=replace(READY, end=END), replication=Replication(),
+    )
+    assert decided(f) == ("ask-votes", a.AskVotes(6))
+    assert decide(replace(f, votes=replace(votes, last_asked=0.1))).rule == "open-intent"
+    over = decide(replace(f, tenure=Tenure(6, 8.0, 16.0)))
+    assert over.rule == "intent", "it does not wait for ever"
+
+
+def test_a_named_successor_with_the_proven_end_needs_one_write() -> None:
+    """Detached and judged before it takes the lease: the intent goes with the acquisition."""
+    f = standby()
+    record = replace(f.record, end=END, release=Release(THEIRS, 4, ME))
+    f = replace(f, lease=LeaseView(Claim.RELEASED, None, 0.1, record),
+                run=RunView(Run.STANDBY, OTHER, 4))
+    assert decided(f) == ("successor", a.Detach(4))
+    judged = replace(f, data=replace(READY, end=END))
+    decision = decide(judged)
+    (taken,) = decision.actions
+    assert isinstance(taken, a.Acquire) and taken.record.term == 5
+    assert taken.record.open_intent == Promotion(5, 3, MINE) and taken.record.highest_number == 3
+    held = replace(judged, tenure=Tenure(5, 9.0, 0.1),
+                   lease=LeaseView(Claim.HELD, MINE, 0.1, taken.record))
+    assert decide(held).rule == "promote"
+
+    short = replace(f, data=replace(READY, end=Position(2, LSN(0x4000))))
+    (taken,) = decide(short).actions
+    assert isinstance(taken, a.Acquire) and taken.record.open_intent is None, "a quorum decides"
+
+
+@pytest.mark.parametrize(("end", "replicas_first"), [(END, False), (None, True)])
+def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
+    end: Position | None, replicas_first: bool
+) -> None:
+    f = primary()
+    record = replace(
+        RECORD, term=6, primary=OTHER, promotion=Promotion(6, 3, f.incarnation), end=end,
+    )
+    f = replace(
+        f, lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 1.0),
+        run=RunView(Run.PRIMARY, timeline=3),
+        pods={ME: PodFacts(ME, "u0", "replica"), OTHER: PodFacts(OTHER, "u1", "primary")},
+    )
+    moves = [action for action in decide(f).actions if isinstance(action, a.MoveLabels)]
+    assert moves == [a.MoveLabels(ME, (OTHER,), 6, replicas_first)]
