@@ -81,13 +81,14 @@ def cluster_outputs(
         )
 
     primary = names.service_host(names.name)
+    write = with_password([primary, *members], "read-write")
     outputs: dict[str, Any] = {
         "name": names.name,
         "namespace": names.namespace,
         "primaryService": primary,
         "replicasService": names.service_host(names.replicas_service),
         "secretName": secret_name,
-        "dsnWrite": (write := with_password([primary, *members], "read-write")),
+        "dsnWrite": write,
         "dsnRead": with_password(members, "prefer-standby") if config.hot else write,
         "dsnService": with_password([primary], None),
         "psqlCommand": psql_command(config),

@@ -48,7 +48,7 @@ from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.report import Report
 from pgha.rules import Decision, decide, suspect
-from pgha.rules.rejoin import REFUSE_FOR
+from pgha.rules.leaving import refuses_for
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
 from pgha.votes import Poll
@@ -264,10 +264,10 @@ class Agent:
             watch.stop(timeout=0.1)
         self.peer_server.stop()
         self.guard.stop()
-        left = self.member.primary_at + REFUSE_FOR - boottime()
-        if left > 0 and self._last and len(self._last[0].others()) > 1:
+        if self._last:
             # Without a pod nobody at its address refuses a connection, which hangs then.
-            time.sleep(left)
+            facts = self._last[0]
+            time.sleep(max(0.0, facts.now + refuses_for(facts) - boottime()))
         self.log("agent-ended")
 
     # -- what the parts ask of each other -------------------------------------------------------

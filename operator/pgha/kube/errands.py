@@ -58,7 +58,6 @@ class Errands:
         self._wake = threading.Condition()
         self._wishes: dict[str, Wish] = {}
         self._term = -1
-        self._replicas_first = False
         self._notes: dict[str, str | None] = {}
         self._events = EventLog(api, pod, uid, lease, clock)
         self._failures: dict[str, int] = {}
@@ -82,14 +81,15 @@ class Errands:
         to the former primary meanwhile: right where that one refuses them at once.
         `replicas_first` is for one that is cut off, where they would hang.
         """
-        wishes = {primary[0]: Wish(*primary, "primary", term)}
-        for pod, uid in replicas:
-            wishes.setdefault(pod, Wish(pod, uid, "replica", term))
+        wishes = [Wish(*primary, "primary", term)]
+        wishes += [Wish(pod, uid, "replica", term) for pod, uid in replicas if pod != primary[0]]
+        if replicas_first:
+            wishes.reverse()
         with self._wake:
             if term < self._term:
                 log.info("role labels of term %d are void: term %d is known", term, self._term)
                 return
-            self._term, self._wishes, self._replicas_first = term, wishes, replicas_first
+            self._term, self._wishes = term, {wish.pod: wish for wish in wishes}
             self._retry_now("roles")
 
     def label_self(self, role: Role, term: int) -> None:
@@ -200,21 +200,20 @@ class Errands:
             log.warning("errand %s failed %d times: %s", kind, count, error.message)
 
     def _do_roles(self) -> None:
-        """The pods of one role, then, as a change of its own, those of the other.
+        """The pods of the role that was wished for first, then, as a change of its own, the others.
 
         Two changes in the same moment are the slowest: the EndpointSlice controller, which has not
         seen its own first write yet when the second comes, waits a second before it goes on.
         """
         failed: BaseException | None = None
-        apart = False
-        for role in ("replica", "primary") if self._replicas_first else ("primary", "replica"):
+        with self._wake:
+            roles = dict.fromkeys(wish.role for wish in self._wishes.values())
+        for number, role in enumerate(roles):
             with self._wake:
-                if apart:
+                if number:
                     self._wake.wait_for(lambda: self._stopping, APART)
                 wishes = [wish for wish in self._wishes.values() if wish.role == role]
-            if wishes:
-                apart = True
-                failed = self._grant_all(wishes) or failed
+            failed = self._grant_all(wishes) or failed
         if failed is not None:
             raise failed
 

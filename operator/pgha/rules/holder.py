@@ -43,10 +43,8 @@ def _crash_hand_over(f: Facts) -> Do | None:
 
 def _may_still_have(f: Facts, name: str) -> bool:
     """It was not heard since PostgreSQL ended here, or something is on its way to it still."""
-    peer = f.peers.get(name)
-    if peer is None or peer.position is None or peer.age >= f.run.stopped_for:
-        return True
-    return peer.receiving
+    peer = f.fresh(name, f.run.stopped_for)
+    return peer is None or peer.position is None or peer.receiving
 
 
 def _crash_give_up(f: Facts) -> Do | None:

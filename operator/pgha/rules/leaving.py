@@ -16,12 +16,21 @@ from pgha.record import Record
 from pgha.rules import room
 from pgha.rules.rule import Do, Rule
 
+REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it has everything
 
 
 def switching(f: Facts) -> bool:
     """A switchover was asked for and not yet done or refused."""
     return f.request is not None and f.request.id != f.record.switched
+
+
+def refuses_for(f: Facts) -> float:
+    """Seconds in which a former primary is to refuse the clients that are sent to it still.
+
+    Of two members the other one may wait for this one to come back, so that it does not stay away.
+    """
+    return max(0.0, REFUSE_FOR - f.run.primary_ago) if len(f.others()) > 1 else 0.0
 
 
 def released(f: Facts, end: Position | None) -> Record:

@@ -18,11 +18,11 @@ from pgha.actions import (
 )
 from pgha.facts import Branch, Claim, Data, Facts, Run
 from pgha.rules import waiver
+from pgha.rules.leaving import refuses_for
 from pgha.rules.rule import Do, Rule
 
 PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
 FOLLOWING = (Run.STANDBY, Run.RECOVERING)  # it can be told whom to follow
-REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 TRIES = 3  # rewinds or fruitless attachments before a directory is taken for useless
 
 
@@ -99,8 +99,8 @@ def _start(f: Facts) -> Do | None:
 
 def _mistaken(f: Facts) -> bool:
     """A pool that is let in read-only keeps that connection; one that is refused tries again."""
-    if not f.settings.hot or f.run.primary_ago >= REFUSE_FOR or len(f.others()) < 2:
-        return False  # of two members the other one may wait for this one
+    if not f.settings.hot or not refuses_for(f):
+        return False
     release = f.record.release
     next_one = f.lease.holder_pod if f.lease.claim is Claim.HELD else release and release.successor
     return next_one not in (None, f.me)

@@ -14,6 +14,7 @@ from pgha.facts import Branch, Claim, Data, DataView, Job, LeaseView, Request, R
 from pgha.lsn import LSN, Position
 from pgha.record import Record, Release
 from pgha.rules import decide
+from pgha.rules.leaving import refuses_for
 from pgha.settings import Times
 from tests.unit.pgha.by_hand import (
     ALL,
@@ -98,10 +99,12 @@ def test_a_former_primary_lets_nobody_in_read_only_while_clients_are_sent_to_it(
     f = replace(
         standby(), settings=replace(standby().settings, hot=True), run=former,
     )
-    assert decided(f) == ("start",), "it waits"
+    assert decided(f) == ("start",) and refuses_for(f) == 1.5, "it waits"
     started = ("start", a.StartStandby(0))
     assert decided(replace(f, run=replace(former, primary_ago=3.0))) == started
-    assert decided(replace(f, declared=ALL[:2])) == started, "it is waited for"
+    of_two = replace(f, declared=ALL[:2])
+    assert decided(of_two) == started and refuses_for(of_two) == 0.0, "it is waited for"
+    assert refuses_for(standby()) == 0.0
     assert decided(replace(f, settings=replace(f.settings, hot=False))) == started
     given = replace(RECORD, release=Release(MINE, 4, OTHER))
     free = replace(f, lease=LeaseView(Claim.RELEASED, None, 0.1, given))
