@@ -20,9 +20,7 @@ import yaml
 from bench import patroni_image
 from bench.systems import (
     DOMAIN,
-    DSN,
     MEMBERS,
-    SERVICE,
     System,
     Watched,
     conninfo,
@@ -30,6 +28,7 @@ from bench.systems import (
     make_namespace,
     pods_watched,
     slices_watched,
+    two_ways,
 )
 from lab.cluster import Lab
 from lab.images import versions
@@ -75,13 +74,7 @@ class Patroni(System):
             f"{self.name}-{n}.{self.name}-pods.{self.namespace}.svc{DOMAIN}"
             for n in range(MEMBERS)
         ]
-        return {
-            SERVICE: [f"host={self._address} {common}"],
-            DSN: [
-                f"host={host} target_session_attrs=read-write {common}"
-                for host in (self._address, *members)
-            ],
-        }
+        return two_ways(self._address, [self._address, *members], common)
 
     def check(self) -> str:
         pods = self.pods()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,11 +178,8 @@ class Pgha(System):
         common = conninfo(
             user=unquote(user), password=unquote(password), dbname=given.path.removeprefix("/")
         )
-        members = [host.partition(":")[0] + DOMAIN for host in hosts.split(",")]
-        return {
-            SERVICE: [f"host={self.cluster.service_address()} {common}"],
-            DSN: [f"host={host} target_session_attrs=read-write {common}" for host in members],
-        }
+        names = [host.partition(":")[0] + DOMAIN for host in hosts.split(",")]
+        return two_ways(self.cluster.service_address(), names, common)
 
     def ways(self) -> dict[str, list[str]]:
         return self._ways
@@ -204,6 +201,14 @@ class Pgha(System):
             pods_watched(self.kube, self.namespace, "kubedb.com/role"),
             slices_watched(self.kube, self.namespace, self.name),
         ]
+
+
+def two_ways(service: str, hosts: Sequence[str], common: str) -> dict[str, list[str]]:
+    """The conninfos of each way in; the hosts of the DSN are tried in turn."""
+    return {
+        SERVICE: [f"host={service} {common}"],
+        DSN: [f"host={host} target_session_attrs=read-write {common}" for host in hosts],
+    }
 
 
 def conninfo(**settings: str) -> str:

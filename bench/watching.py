@@ -97,7 +97,7 @@ def read_line(pod: str, line: str, wall: float) -> Sight | None:
     try:
         said = json.loads(line)
         at = datetime.fromisoformat(said["at"]).timestamp() - wall
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         return None
     actions = " ".join(said.get("actions") or ())
     shown = " ".join(str(said[k]) for k in ("rule", "detail", "why") if said.get(k))
