@@ -34,7 +34,8 @@ def dsn(
     session: str | None,
     sslmode: str | None = None,
 ) -> str:
-    """A connection URI of libpq 12 or later (prefer-standby: 14 or later)."""
+    """A connection URI of libpq 12 or later. From 14 on it knows prefer-standby, and tries the next
+    host after one that does not let clients in yet, as a warm standby never does."""
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     where = ",".join(f"{host}:{POSTGRES_PORT}" for host in hosts)
     chosen = {"target_session_attrs": session} if session else {}
