@@ -5,12 +5,14 @@ Run as PID 1 of a PID namespace (then the guard uses --namespace) or as an ordin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from pgha.fencer.fencer import process_table
@@ -38,12 +40,28 @@ def others(guard: Guard) -> list[int]:
     return [pid for pid, (_, _, alive) in process_table().items() if alive and pid not in spared]
 
 
+def child(argument: object) -> int:
+    """Start a sleep and wait for its command line, by which the tests know it.
+
+    Popen returns when the exec has closed its pipe, and the kernel writes the command line later:
+    up to 50 ms later where every core is busy. One that the fencer ends meanwhile never gets it.
+    """
+    command = ["sleep", str(argument)]
+    started = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    shown = Path(f"/proc/{started.pid}/cmdline")
+    while started.poll() is None:
+        with contextlib.suppress(OSError):  # ended and reaped meanwhile
+            if shown.read_bytes().startswith(b"sleep"):
+                break
+        time.sleep(0.001)
+    return started.pid
+
+
 def obey(guard: Guard, what: str, argument: Any) -> Any:
     if what == "allow":
         guard.allow_until(None if argument is None else boottime() + argument)
     elif what == "child":
-        command = ["sleep", str(argument)]
-        return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL).pid
+        return child(argument)
     elif what == "orphan":
         # The shell ends at once, so its child has no parent that is ours.
         subprocess.run(["sh", "-c", f"setsid sleep {argument} >/dev/null 2>&1 &"], check=True)

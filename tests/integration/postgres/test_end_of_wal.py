@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN, History, Position, Switch
-from pgha.postgres import wal
+from pgha.postgres import processes, wal
 from pgha.postgres.directory import DirectoryError
 from pgha.postgres.server import ServerState
 from tests.integration.postgres.inside import Place
@@ -378,11 +378,7 @@ def test_a_reading_that_takes_too_long_ends(image: Place) -> None:
     node.directory.bin = folder
     with pytest.raises(wal.WalUnreadable, match="pg_waldump"):
         node.directory.end_of_wal(0.5)
-    sleeping = [
-        p for p in os.listdir("/proc")
-        if p.isdigit() and Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"sleep")
-    ]  # fmt: skip
-    assert not sleeping
+    assert not [p for p in processes.everybody() if processes.title(p).startswith("sleep")]
 
 
 @one_version

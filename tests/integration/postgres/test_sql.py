@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN
+from pgha.postgres import processes
 from pgha.postgres.server import ServerState
 from pgha.postgres.sql import Alive, SqlError
 from pgha.postgres.wire import WireError, connected
@@ -210,10 +211,7 @@ def test_a_backend_that_is_stopped_holds_nobody(image: Place) -> None:
 @one_version
 def test_a_statement_that_waits_ends_in_time(image: Place) -> None:
     node = Node("ha-0").leading()
-    checkpointer = next(
-        int(p) for p in os.listdir("/proc") if p.isdigit()
-        and b"checkpointer" in open(f"/proc/{p}/cmdline", "rb").read()
-    )  # fmt: skip
+    checkpointer = next(p for p in processes.everybody() if "checkpointer" in processes.title(p))
     with halted(checkpointer), ends_in_time(), pytest.raises(SqlError):
         node.sql.checkpoint(SOON)
     node.sql.checkpoint(20.0)
