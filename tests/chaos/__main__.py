@@ -1,9 +1,9 @@
 """`python -m tests.chaos`: strikes running clusters and prints the table (`make chaos`).
 
-The modes' clusters are struck side by side, but for what harms them all.
+The modes' clusters are struck side by side, by what harms them all in one strike.
 
 Owns the command line. Exit status 1 if an invariant was broken. Histories and verdicts are kept in
-the folder that it names.
+the folder that it names; `--judge` prints the table of such folders again, without a lab.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,10 @@ from pathlib import Path
 from lab.cluster import Lab
 from tests.chaos.checker import check
 from tests.chaos.clusters import EARLY_MODES, MODES, standing_clusters, synchronous
-from tests.chaos.nemeses import NEMESES
+from tests.chaos.history import History
+from tests.chaos.nemeses import NEMESES, Nemesis
 from tests.chaos.table import Verdict, render
+from tests.chaos.together import Together
 from tests.chaos.trial import run_trial
 from tests.support.entering import enter_network
 from tests.support.kube import Kube
@@ -39,7 +42,12 @@ def main(arguments: list[str]) -> int:
         "--lasts", type=float, help="seconds that a fault lasts, for those that are undone"
     )
     parser.add_argument("--out", type=Path, help="folder for histories and verdicts")
+    parser.add_argument(
+        "--judge", type=Path, nargs="+", metavar="FOLDER", help="strike nothing: judge what is kept"
+    )
     options = parser.parse_args(arguments)
+    if options.judge:
+        return say(judged(options.judge))
     nemeses = {
         name: replace(n, lasts=options.lasts) if options.lasts and n.lasts else n
         for name, n in NEMESES.items()
@@ -50,6 +58,7 @@ def main(arguments: list[str]) -> int:
         for each in given:
             if each not in known:
                 parser.error(f"{each!r} is no {what}: choose of {', '.join(known)}")
+    chosen = [nemeses[name] for name in names]
     lab = Lab()
     lab.up()
     enter_network(lab.layout.name)
@@ -59,40 +68,70 @@ def main(arguments: list[str]) -> int:
     verdicts: list[Verdict] = []
     failed: list[str] = []
 
-    def strike(cluster: Cluster, mode: str, name: str, run: int) -> None:
+    def strike(cluster: Cluster, mode: str, nemesis: Nemesis, run: int) -> None:
         try:
-            history = run_trial(cluster, mode, synchronous(mode), nemeses[name])
+            history = run_trial(cluster, mode, synchronous(mode), nemesis)
         except Exception as error:  # noqa: BLE001 - said at the end; the other trials go on
-            failed.append(f"{name} {mode} {run}: {error}")
+            failed.append(f"{nemesis.name} {mode} {run}: {error!r}")
             print(failed[-1], flush=True)
+            if isinstance(nemesis.harm, Together):
+                nemesis.harm.give_up()
             return
-        bounds = nemeses[name].early if mode in EARLY_MODES else nemeses[name].bounds
-        verdict = Verdict(history, check(history, bounds))
+        verdict = judge(history)
         verdicts.append(verdict)
         keep(out, verdict, run)
         print(render([verdict]).split("\n", 1)[1], flush=True)
 
+    own = [n for n in chosen if not n.shared and not n.everywhere]
+
     def strike_alone(cluster: Cluster, mode: str, run: int) -> None:
-        for name in names:
-            if not nemeses[name].shared:
-                strike(cluster, mode, name, run)
+        for nemesis in own:
+            strike(cluster, mode, nemesis, run)
 
     with tempfile.TemporaryDirectory() as folder:
         program = Program(lab, Path(folder) / "pgha", Path(folder) / "state")
-        with standing_clusters(lab, kube, program, modes) as up, ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor(len(modes))
+        with standing_clusters(lab, kube, program, modes) as up, pool:
             clusters = {mode: up[mode].cluster for mode in modes}
             for run in range(options.runs):
                 lanes = [pool.submit(strike_alone, c, mode, run) for mode, c in clusters.items()]
                 for lane in lanes:
                     lane.result()
-                for name in names:
+                for nemesis in (n for n in chosen if n.everywhere):
+                    one = replace(nemesis, harm=Together(nemesis.harm, len(clusters)))
+                    lanes = [pool.submit(strike, c, mode, one, run) for mode, c in clusters.items()]
+                    for lane in lanes:
+                        lane.result()
+                for nemesis in (n for n in chosen if n.shared):
                     for mode, cluster in clusters.items():
-                        if nemeses[name].shared:
-                            strike(cluster, mode, name, run)
-    print(f"\n{render(verdicts)}\nhistories: {out}")
+                        strike(cluster, mode, nemesis, run)
+    status = say(verdicts)
+    print(f"histories: {out}")
     for sentence in failed:
         print(f"not tried to its end: {sentence}")
-    return 1 if failed or any(verdict.violations for verdict in verdicts) else 0
+    return 1 if failed else status
+
+
+def judge(history: History) -> Verdict:
+    """What the checker says of one trial."""
+    nemesis = NEMESES[history.nemesis]
+    bounds = nemesis.early if history.mode in EARLY_MODES else nemesis.bounds
+    return Verdict(history, check(history, bounds))
+
+
+def judged(folders: Sequence[Path]) -> list[Verdict]:
+    """The kept histories of these folders, in the order of the nemeses' table."""
+    order = list(NEMESES)
+    found = [judge(History.load(p)) for folder in folders for p in sorted(folder.glob("*.jsonl"))]
+    return sorted(found, key=lambda verdict: order.index(verdict.history.nemesis))
+
+
+def say(verdicts: Sequence[Verdict]) -> int:
+    """Print the tables, by mode and over all modes; 1 if an invariant was broken, else 0."""
+    print(f"\n{render(verdicts)}")
+    if len({verdict.history.mode for verdict in verdicts}) > 1:
+        print(f"\n{render(verdicts, over_modes=True)}")
+    return 1 if any(verdict.violations for verdict in verdicts) else 0
 
 
 def keep(out: Path, verdict: Verdict, run: int) -> None:

@@ -25,7 +25,8 @@ LEASE_SECONDS = 15.0
 @dataclass(frozen=True)
 class Nemesis:
     """`lasts`: seconds between harm and undoing; 0: nothing to undo. `shared`: it harms what
-    other clusters use as well, so that nothing else may be struck meanwhile. `cut_off`: the primary
+    other clusters use as well, so that nothing else may be struck meanwhile. `everywhere`: the same
+    harm whichever cluster is struck, so that one strike is a trial of each. `cut_off`: the primary
     loses its standbys, so that quorumFailover replaces it early."""
 
     name: str
@@ -33,6 +34,7 @@ class Nemesis:
     bounds: Bounds
     lasts: float = 0.0
     shared: bool = False
+    everywhere: bool = False
     cut_off: bool = False
 
     @property
@@ -70,6 +72,8 @@ CUT_OFF = Bounds(outage=10.0)  # 3 s of silence, about 1.5 s to promote, and sla
 FULL_RESTART = Bounds(outage=60.0)
 BOTH = Bounds(outage=65.0, may_lose=True)  # the fault itself, and then as for a lease
 
+API_HANG = control_plane.hung("kube-apiserver")
+
 NEMESES = {
     nemesis.name: nemesis
     for nemesis in (
@@ -95,10 +99,10 @@ NEMESES = {
         Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0, cut_off=True),
         Nemesis("members-deaf", network.members_cut("in"), PROCESS, lasts=15.0),
         Nemesis("members-mute", network.members_cut("out"), PROCESS, lasts=15.0),
-        Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0, shared=True),
-        Nemesis("api-hang", control_plane.hung("kube-apiserver"), PROCESS, lasts=25.0, shared=True),
-        Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0, shared=True),
-        Nemesis("etcd-hang", control_plane.hung("etcd"), PROCESS, lasts=25.0, shared=True),
+        Nemesis("api-stop", control_plane.api_stopped, PROCESS, lasts=60.0, everywhere=True),
+        Nemesis("api-hang", API_HANG, PROCESS, lasts=25.0, everywhere=True),
+        Nemesis("api-slow", control_plane.api_slow, PROCESS, lasts=20.0, everywhere=True),
+        Nemesis("etcd-hang", control_plane.hung("etcd"), PROCESS, lasts=25.0, everywhere=True),
         Nemesis("api-and-members", _api_and_members, BOTH, lasts=25.0, shared=True),
         Nemesis("lease-delete", pods.lease_deleted, LEASE),
         Nemesis("lease-stranger", pods.lease_held_by_a_stranger, LEASE),

@@ -24,11 +24,15 @@ class Verdict:
     violations: Sequence[Violation]
 
 
-def rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
-    """One row for each nemesis and mode, in the order of their first trial; seconds."""
+def rows(verdicts: Sequence[Verdict], over_modes: bool = False) -> list[tuple[str, ...]]:
+    """One row for each nemesis and mode, in the order of their first trial; seconds.
+
+    `over_modes`: one row for each nemesis.
+    """
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        groups.setdefault((verdict.history.nemesis, verdict.history.mode), []).append(verdict)
+        mode = "all" if over_modes else verdict.history.mode
+        groups.setdefault((verdict.history.nemesis, mode), []).append(verdict)
     made: list[tuple[str, ...]] = []
     for (nemesis, mode), group in groups.items():
         histories = [verdict.history for verdict in group]
@@ -46,9 +50,9 @@ def rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
     return made
 
 
-def render(verdicts: Sequence[Verdict]) -> str:
-    """The table as text, aligned."""
-    lines = [HEAD, *rows(verdicts)]
+def render(verdicts: Sequence[Verdict], over_modes: bool = False) -> str:
+    """The table as text, aligned, and what was broken."""
+    lines = [HEAD, *rows(verdicts, over_modes)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
     text = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
