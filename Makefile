@@ -12,8 +12,8 @@ PYTEST := $(PYTHON) -m pytest -q
 IN_LAB := $(PYTHON) -m lab shell --
 
 .DEFAULT_GOAL := help
-.PHONY: help venv up down test check unit component simulation integration e2e chaos-short chaos \
-	bench image packages lab-up lab-down lock
+.PHONY: help venv up down test check unit component simulation sim nightly integration e2e \
+	chaos-short chaos bench image packages lab-up lab-down lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ component: venv ## the Pulumi program under mocks
 
 simulation: venv ## the decision code over a simulated world
 	PYTHONHASHSEED=0 $(PYTEST) -m simulation
+
+sim: venv ## random schedules on every core: SEEDS in all (500)
+	PYTHONHASHSEED=0 $(PYTHON) -m tests.simulation --seeds $(or $(SEEDS),500)
+
+nightly: ## what takes hours: 20,000 schedules, the long chaos
+	$(MAKE) sim SEEDS=$(or $(SEEDS),20000)
+	$(MAKE) chaos
 
 integration: packages lab-up ## adapters against real PostgreSQL, API server and kernel
 	$(IN_LAB) $(PYTEST) -m integration

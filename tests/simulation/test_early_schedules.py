@@ -15,6 +15,7 @@ import pytest
 from pgha import quorum
 from pgha.ballot import Ballot
 from pgha.rules import suspect
+from tests.simulation.conftest import Counter
 from tests.simulation.member import Member
 from tests.simulation.noticing import first_broken
 from tests.simulation.schedule import Schedule
@@ -44,9 +45,10 @@ def run(seed: int, kinds: tuple[str, ...] = ()) -> int:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_early_schedules_keep_the_invariants(chunk: int) -> None:
+def test_early_schedules_keep_the_invariants(chunk: int, schedules: Counter) -> None:
     for seed in range(chunk * EACH, (chunk + 1) * EACH):
         assert run(seed) > 0, "a schedule without commits shows nothing"
+        schedules()
 
 
 @pytest.mark.parametrize("seed", sorted(FOUND))

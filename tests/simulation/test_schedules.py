@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgha.rules import RULES
+from tests.simulation.conftest import Counter
 from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
@@ -54,9 +55,10 @@ def run(seed: int) -> int:
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_random_schedules_keep_the_invariants(chunk: int) -> None:
+def test_random_schedules_keep_the_invariants(chunk: int, schedules: Counter) -> None:
     for seed in range(chunk * EACH, (chunk + 1) * EACH):
         assert run(seed) > 0, "a schedule without commits shows nothing"
+        schedules()
 
 
 @pytest.mark.parametrize("seed", sorted(FOUND))

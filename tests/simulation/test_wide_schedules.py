@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.conftest import Counter
 from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
@@ -17,9 +18,10 @@ FOUND = {
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_wide_schedules_keep_the_invariants(chunk: int) -> None:
+def test_wide_schedules_keep_the_invariants(chunk: int, schedules: Counter) -> None:
     for seed in range(chunk * EACH, (chunk + 1) * EACH):
         assert Schedule(seed, wide=True).run() > 0, "a schedule without commits shows nothing"
+        schedules()
 
 
 
