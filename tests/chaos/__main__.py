@@ -9,17 +9,20 @@ the folder that it names; `--judge` prints the table of such folders again, with
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from lab.cluster import Lab
 from tests.chaos.checker import check
+from tests.chaos.clients import RATE
 from tests.chaos.clusters import EARLY_MODES, MODES, standing_clusters, synchronous
 from tests.chaos.history import History
 from tests.chaos.nemeses import NEMESES, Nemesis
@@ -68,9 +71,15 @@ def main(arguments: list[str]) -> int:
     verdicts: list[Verdict] = []
     failed: list[str] = []
 
+    over = threading.Event()
+
     def strike(cluster: Cluster, mode: str, nemesis: Nemesis, run: int) -> None:
+        if over.is_set():
+            return
         try:
-            history = run_trial(cluster, mode, synchronous(mode), nemesis)
+            # However many modes, one machine bears the same load of fresh connections.
+            every = RATE * len(modes)
+            history = run_trial(cluster, mode, synchronous(mode), nemesis, every=every)
         except Exception as error:  # noqa: BLE001 - said at the end; the other trials go on
             failed.append(f"{nemesis.name} {mode} {run}: {error!r}")
             print(failed[-1], flush=True)
@@ -91,7 +100,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         program = Program(lab, Path(folder) / "pgha", Path(folder) / "state")
         pool = ThreadPoolExecutor(len(modes))
-        with standing_clusters(lab, kube, program, modes) as up, pool:
+        with standing_clusters(lab, kube, program, modes) as up, pool, ending(over):
             clusters = {mode: up[mode].cluster for mode in modes}
             for run in range(options.runs):
                 lanes = [pool.submit(strike_alone, c, mode, run) for mode, c in clusters.items()]
@@ -110,6 +119,15 @@ def main(arguments: list[str]) -> int:
     for sentence in failed:
         print(f"not tried to its end: {sentence}")
     return 1 if failed else status
+
+
+@contextlib.contextmanager
+def ending(over: threading.Event) -> Iterator[None]:
+    """Whatever ends the block, also Ctrl-C, no other trial begins."""
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def judge(history: History) -> Verdict:

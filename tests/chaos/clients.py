@@ -49,9 +49,11 @@ REFUSALS = (
 
 @dataclass
 class Clients:
-    """The writers of one trial. `login` are libpq's parameters of the Service NAME."""
+    """The writers of one trial. `login` are libpq's parameters of the Service NAME, `every` the
+    seconds between two writes on fresh connections."""
 
     login: dict[str, Any]
+    every: float = RATE
     ops: list[Op] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -80,7 +82,7 @@ class Clients:
             task = asyncio.create_task(self._one_fresh(next(self._numbers)))
             under_way.add(task)
             task.add_done_callback(under_way.discard)
-            due = max(due + RATE, time.monotonic() - 1.0)
+            due = max(due + self.every, time.monotonic() - 1.0)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         await asyncio.gather(*under_way)
 

@@ -12,7 +12,7 @@ import time
 
 import psycopg
 
-from tests.chaos.clients import SCHEMA, Clients
+from tests.chaos.clients import RATE, SCHEMA, Clients
 from tests.chaos.history import History
 from tests.chaos.nemeses import Nemesis
 from tests.chaos.watching import Watcher
@@ -24,12 +24,14 @@ QUIET = 1.5  # seconds of writing before and after, so that a gap has two ends
 
 
 def run_trial(
-    cluster: Cluster, mode: str, synchronous: bool, nemesis: Nemesis, members: int = 3
-) -> History:
-    """Strike once. The history says itself if redundancy did not come back."""
+    cluster: Cluster, mode: str, synchronous: bool, nemesis: Nemesis, members: int = 3,
+    every: float = RATE,
+) -> History:  # fmt: skip
+    """Strike once. The history says itself if redundancy did not come back. `every`: seconds
+    between two writes on fresh connections."""
     cluster.wait_healthy(members, REDUNDANT_WITHIN)
     history = History(nemesis.name, mode, synchronous)
-    clients = Clients(_login(cluster))
+    clients = Clients(_login(cluster), every)
     history.ops = clients.ops
     with cluster.connect() as connection:
         connection.execute(SCHEMA)
