@@ -26,8 +26,11 @@ def config_of(mode: str) -> dict[str, Any]:
     """A mode's stack config; everything that is not named has its default."""
     standby = mode.split("-")[0]
     early = {"quorumFailover": True} if mode in EARLY_MODES else {}
+    # Each failover leaves a WAL segment until the next checkpoint, and here come thirty of them.
+    storage = {"resources": {"requests": {"storage": "2Gi"}}}
     return small(
         NAMESPACE,
+        storage=storage,
         replicas=3,
         standbyMode=standby.capitalize(),
         streamingMode="Synchronous" if synchronous(mode) else "Asynchronous",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pgha import actions as a
 from pgha.facts import Claim, Facts, Vote, Votes
 from pgha.rules.leaving import released
+from pgha.rules.room import SEGMENT
 from tests.simulation.cluster import Directory
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
         case a.Promote(number=number):
             if m.keeper.tenure() is not None and s.run == "standby" and not s.promoting:
                 s.promoting, m.promote_at = number, w.now
+                m.free -= SEGMENT  # the first of the new timeline
                 if w.wide and w.random.random() < 0.3:  # a slow end of recovery
                     m.promote_at += w.random.choice((0.5, 3.0, 12.0))
                 _promotion(m)

@@ -38,6 +38,7 @@ from tests.simulation.cluster import Directory, Server, SimulatedLease, World
 from tests.simulation.deeds import perform
 from tests.simulation.gather import RUNS, facts_of
 
+ENDLESS = 1 << 40  # bytes
 LATE = 0.04  # of the decisions are performed late in the wider world
 
 
@@ -79,7 +80,7 @@ class Member:
     barrier_of: tuple[str, int, float] | None = None
     missing_since: float | None = None
     request: Request | None = None
-    full: bool = False  # of the disk; commits go on, where PostgreSQL may end
+    free: int = ENDLESS  # bytes of the disk; commits go on without any, where PostgreSQL may end
     waiver: Waiver | None = None  # no fault sets it: a person does
     role: str | None = None
     noted: str | None = None  # the newest record seen, on the volume
@@ -227,7 +228,7 @@ class Member:
         return self.world.now - at if term and term == self.record().term else None
 
     def free_bytes(self) -> int:
-        return 0 if self.full else 1 << 40
+        return self.free
 
     def receiving(self) -> bool:
         source = self.peers.get(self.server.attached or "")

@@ -9,11 +9,12 @@ from pgha import quorum
 from pgha.facts import Request
 from pgha.quorum import quorum_of
 from pgha.record import Record
+from pgha.rules.room import SEGMENT
 from pgha.settings import Settings, pod_of
 from tests.simulation.cluster import World
 from tests.simulation.deeds import work
 from tests.simulation.gather import facts_of
-from tests.simulation.member import Member
+from tests.simulation.member import ENDLESS, Member
 
 STEP = 0.25  # seconds
 RECORD = "pgha.dev/record"
@@ -245,7 +246,9 @@ class Schedule:
         elif kind == "wipe":
             self._wipe(m)
         elif kind == "full":
-            m.full = True
+            m.free = 0
+        elif kind == "crowd":  # room for a promotion, or for one and a half
+            m.free = rng.choice((SEGMENT, 3 * SEGMENT // 2))
         elif kind == "lag":
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
@@ -290,7 +293,7 @@ class Schedule:
             faults.clear()
         self.world.api_down = False
         for m in self.members.values():
-            m.paused = m.full = False
+            m.paused, m.free = False, ENDLESS
             if m.alive:
                 m.fencer()
 

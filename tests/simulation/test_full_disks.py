@@ -10,10 +10,11 @@ pytestmark = pytest.mark.simulation
 
 SEEDS = 12
 KINDS = ("full", "full", "full", "postgres", "container", "switchover", "mend")
+CROWDED = ("crowd", "crowd", "full", "postgres", "container", "switchover", "mend")
 
 
-def run(seed: int) -> Schedule:
-    schedule = Schedule(seed, kinds=KINDS, faults_for=240.0)
+def run(seed: int, kinds: tuple[str, ...] = KINDS, wide: bool = False) -> Schedule:
+    schedule = Schedule(seed, kinds=kinds, faults_for=240.0, wide=wide)
     schedule.gentle = True  # every disk survives: nothing may be lost in Asynchronous mode either
     schedule.run()
     return schedule
@@ -28,3 +29,8 @@ def test_the_primary_moves_and_nothing_is_lost() -> None:
         for member in schedule.members.values():
             fired |= member.fired
     assert moved > 0 and {"disk-full", "no-room"} <= fired
+
+
+def test_a_promotion_that_takes_the_last_room_loses_nothing() -> None:
+    for seed in range(SEEDS):
+        run(seed, CROWDED, wide=True)

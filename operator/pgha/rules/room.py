@@ -7,9 +7,10 @@ at the next WAL segment. Nothing is lost by either: both prove the end of WAL fi
 
 from __future__ import annotations
 
-from pgha.actions import Announce, ReleaseLease
+from pgha.actions import Announce, AskPeers, ReleaseLease
 from pgha.facts import Facts
 from pgha.rules.rule import Do
+from pgha.settings import pod_of
 
 SEGMENT = 16 * 1024 * 1024  # bytes of WAL; a promotion begins with a new one
 FULL = 2 * SEGMENT  # bytes that are free
@@ -37,14 +38,43 @@ def last(f: Facts) -> bool:
     return f.record.primary == f.me and f.record.primary_directory == f.data.directory_id
 
 
+def needed(f: Facts) -> bool:
+    """Must this member take the lease without room? Nobody else may have all that it has."""
+    release, intent = f.record.release, f.record.open_intent
+    named = release is not None and release.successor == f.me  # by a holder that had less
+    begun = (
+        intent is not None and pod_of(intent.promoter) == f.me
+        and f.data.timeline >= intent.number
+    )  # fmt: skip
+    return last(f) or named or begun
+
+
 def wait(f: Facts) -> Do | None:
-    """The holder's, before it is promoted."""
-    if not none(f):
+    """The holder's, before it is promoted. It keeps the lease, and with it what nobody else may
+    have, until there is room here or beside a copy of all of it.
+
+    The room that a promotion under way takes is its own segment's.
+    """
+    if not none(f) or f.run.promoting:
         return None
     notice = said(f, "there is no room for a WAL segment, so it is not promoted")
-    if not last(f):
-        return Do([notice, ReleaseLease()], notice.sentence)
-    return Do([notice], notice.sentence, look_again_in=2.0)
+    if name := _elsewhere(f):
+        return Do([notice, ReleaseLease(name)], f"{notice.sentence}; {name} has all of it and room")
+    return Do([AskPeers(), notice], notice.sentence, look_again_in=2.0)
+
+
+def _elsewhere(f: Facts) -> str | None:
+    """Who has every byte of this member and more room. It hears the voters itself."""
+    for name in sorted(f.record.voter_names - {f.me}):
+        peer = f.fresh(name, HEARD_WITHIN)
+        if (
+            peer is not None and peer.position is not None and f.data.end is not None
+            and f.record.votes(name, peer.directory_id) and roomy(f, name)
+            and peer.healthy and not peer.leaving
+            and peer.position.timeline == f.data.end.timeline and peer.position >= f.data.end
+        ):  # fmt: skip
+            return name
+    return None
 
 
 def moving(f: Facts) -> bool:

@@ -45,10 +45,12 @@ def disk_full(cluster: Cluster, primary: Pod) -> Iterator[None]:
     filler = volume(cluster, primary) / "filler"
     handle = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        for piece in (1 << 20, 4096):
+        size = 0
+        for piece in (1 << 26, 1 << 20, 4096):  # allocated, so that it takes no time
             with contextlib.suppress(OSError):
-                while os.write(handle, b"x" * piece):
-                    pass
+                while True:
+                    os.posix_fallocate(handle, size, piece)
+                    size += piece
         yield
     finally:
         # By its descriptor: the pod, and with it the way to the file, may be another by now.

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from pgha import actions as a
-from pgha.facts import Claim, Facts, LeaseView, Peer, Replication, Run, RunView, Tenure
+from pgha.facts import Branch, Claim, Facts, LeaseView, Peer, Replication, Run, RunView, Tenure
 from pgha.gather import GIVEN_UP, Gatherer
+from pgha.lsn import LSN
 from pgha.member import Member
 from pgha.postgres.directory import Directory
+from pgha.record import Promotion, Release
 from pgha.rules import decide, room
 from pgha.settings import Identity, Settings
 from tests.unit.pgha.by_hand import (
@@ -24,6 +26,7 @@ from tests.unit.pgha.by_hand import (
     OTHER,
     READY,
     RECORD,
+    THEIRS,
     decided,
     peer,
     primary,
@@ -101,32 +104,78 @@ def test_a_holder_that_cannot_start_for_want_of_room_says_so() -> None:
     assert decided(replace(f, free_bytes=room.FULL)) == ("holder-start",)
 
 
-def test_who_has_no_room_for_a_segment_is_not_promoted() -> None:
-    """The last primary keeps the lease, and with it what nobody else may have; another gives it
-    back, and does not take it."""
-    record = replace(RECORD, term=5)
-    f = replace(
+def holder_without_room(**changes: Any) -> Facts:
+    """Before its promotion, on the directory of the last primary unless `changes` says other."""
+    record = replace(RECORD, term=5, **changes)
+    return replace(
         crowded(), free_bytes=room.SEGMENT - 1, run=RunView(Run.STANDBY),
         data=replace(READY, end=END), tenure=Tenure(5, 8.0, 50.0), replication=Replication(),
         lease=LeaseView(Claim.HELD, MINE, 1.0, record),
     )
+
+
+def free_of(f: Facts, **changes: Any) -> Facts:
+    """The same member, where nobody holds the lease."""
+    record = replace(f.record, **changes)
+    claim = Claim.RELEASED if record.release else Claim.EXPIRED
+    return replace(f, tenure=None, curious_for=60.0, lease=LeaseView(claim, None, 30.0, record))
+
+
+ELSEWHERE = {"primary": OTHER, "primary_directory": "d1", "end": END}
+
+
+@pytest.mark.parametrize("changes", [{}, ELSEWHERE, {"primary_directory": "d9", "end": END}])
+def test_who_has_no_room_for_a_segment_keeps_the_lease_and_says_so(changes: Any) -> None:
+    """And with the lease what nobody else may have."""
+    f = holder_without_room(**changes)
     decision = decide(f)
-    (said,) = decision.actions
+    ask, said = decision.actions
     assert decision.rule == "no-room" and decision.look_again_in is not None
-    assert isinstance(said, a.Announce) and said.reason == "DiskFull"
+    assert ask == a.AskPeers() and isinstance(said, a.Announce) and said.reason == "DiskFull"
     assert decide(replace(f, free_bytes=room.SEGMENT)).rule == "intent"
 
-    for changes in ({"primary": OTHER, "primary_directory": "d1"}, {"primary_directory": "d9"}):
-        record = replace(RECORD, term=5, end=END, **changes)  # type: ignore[arg-type]
-        other = replace(f, lease=replace(f.lease, record=record))
-        assert decide(other).actions[1:] == (a.ReleaseLease(),)
-        free = replace(other, tenure=None, curious_for=60.0,
-                       lease=LeaseView(Claim.EXPIRED, None, 30.0, record))
-        assert "no room" in decide(free).detail
-        assert isinstance(decide(replace(free, free_bytes=room.SEGMENT)).actions[0], a.Acquire)
-    mine = replace(f, tenure=None, curious_for=60.0,
-                   lease=LeaseView(Claim.EXPIRED, None, 30.0, RECORD))
-    assert isinstance(decide(mine).actions[0], a.Acquire)
+
+def test_the_lease_goes_to_one_who_has_all_of_it_and_room() -> None:
+    f = holder_without_room(**ELSEWHERE)
+
+    def beside(**changes: Any) -> tuple[a.Action, ...]:
+        return decide(replace(f, peers={OTHER: peer(OTHER, **{**ROOM, **changes})})).actions[1:]
+
+    assert beside() == (a.ReleaseLease(OTHER),)
+    for unfit in (
+        {"position": replace(END, lsn=LSN(int(END.lsn) - 1))},
+        {"position": replace(END, timeline=END.timeline + 1)},
+        {"free_bytes": room.ROOMY - 1}, {"healthy": False}, {"leaving": True}, {"age": 11.0},
+        {"directory_id": "new"},
+    ):  # fmt: skip
+        assert a.ReleaseLease(OTHER) not in beside(**unfit), unfit
+
+
+def test_the_room_that_a_promotion_takes_is_its_own() -> None:
+    """Its first segment fills the disk: it is no reason to give the lease back in the middle."""
+    f = holder_without_room()
+    record = replace(f.record, promotion=Promotion(5, 7, MINE))
+    f = replace(f, lease=replace(f.lease, record=record))
+    assert decide(f).rule == "no-room"
+    assert decide(replace(f, run=replace(f.run, promoting=7))).rule == "promote"
+
+
+def test_without_room_the_lease_is_taken_only_for_what_nobody_else_may_have() -> None:
+    """Or one that had less would give it back to this member for ever."""
+    f = free_of(holder_without_room(**ELSEWHERE))
+    assert "no room" in decide(f).detail
+    assert isinstance(decide(replace(f, free_bytes=room.SEGMENT)).actions[0], a.Acquire)
+
+    def takes(f: Facts) -> bool:
+        return any(isinstance(x, a.Acquire) for x in decide(f).actions)
+
+    assert takes(free_of(holder_without_room())), "the last primary"
+    assert takes(free_of(f, end=None, release=Release(THEIRS, 5, ME))), "named by one with less"
+    assert not takes(free_of(f, end=None, release=Release(THEIRS, 5, ANOTHER)))
+    begun = free_of(f, end=None, promotion=Promotion(4, 7, MINE))
+    assert not takes(begun), "its promotion was never begun"
+    there = replace(f.data, timeline=7, branch=Branch.AHEAD, end=replace(END, timeline=7))
+    assert takes(replace(begun, data=there)), "nobody else is on that timeline"
 
 
 class Ended:
