@@ -16,22 +16,38 @@ from lab.requirements import LabError
 from tests.chaos.harm.processes import AGENT, Harm, container
 from tests.support.postgres import Cluster, Pod
 
+VOLUME = "/var/lib/postgresql/data"
 KILLS, KILL_WITHIN = 2, 40.0  # how often a copy is killed; seconds to see it begin
 
 
 def volume(cluster: Cluster, pod: Pod) -> Path:
     """The pod's volume as this machine sees it."""
     agent = container(cluster, pod).processes(AGENT)[0]
-    return Path(f"/proc/{agent.pid}/root/var/lib/postgresql/data")
+    return Path(f"/proc/{agent.pid}/root{VOLUME}")
+
+
+def disk(cluster: Cluster, pod: Pod) -> str:
+    """Where the file system of the pod's volume is mounted on this machine.
+
+    By its device number: a path into another mount namespace leads `findmnt` to the root disk.
+    """
+    agent = container(cluster, pod).processes(AGENT)[0]
+    inside = {point: device for device, point in _mounts(agent.pid)}
+    found = [point for device, point in _mounts() if device == inside[VOLUME]]
+    below = str(cluster.lab.layout.cache.root)
+    assert found and found[0].startswith(below), f"{found} is no disk that the lab made in {below}"
+    return found[0]
+
+
+def _mounts(pid: int | None = None) -> list[tuple[str, str]]:
+    """(device number, mount point) of each mount (proc_pid_mountinfo(5))."""
+    lines = Path(f"/proc/{pid or 'self'}/mountinfo").read_text().splitlines()
+    return [(fields[2], fields[4]) for fields in map(str.split, lines)]
 
 
 @contextlib.contextmanager
 def disk_frozen(cluster: Cluster, primary: Pod) -> Iterator[None]:
-    mount = str(volume(cluster, primary))
-    device = subprocess.run(["findmnt", "-no", "SOURCE", "--target", mount], capture_output=True,
-                            text=True).stdout.split("[")[0].strip()  # fmt: skip
-    target = subprocess.run(["findmnt", "-nro", "TARGET", "--source", device],
-                            capture_output=True, text=True).stdout.split()[0]  # fmt: skip
+    target = disk(cluster, primary)
     subprocess.run(["fsfreeze", "--freeze", target], check=True)
     try:
         yield
