@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import Lab
-from tests.chaos.__main__ import keep
+from tests.chaos.campaign import keep
 from tests.chaos.checker import check, outage, promotions
 from tests.chaos.clusters import standing_clusters, synchronous
 from tests.chaos.nemeses import NEMESES
