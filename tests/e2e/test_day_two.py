@@ -7,15 +7,18 @@ primary or in which mode the standbys are.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from lab.cluster import Lab
+from tests.chaos.harm.processes import AGENT
 from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import CLAIMS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
@@ -141,6 +144,38 @@ def test_changed_parameters_take_effect_everywhere(day_two: Deployed, cluster: C
     shown = {name: cluster.show(name) for name in changed}
     assert shown == changed
     assert writer.missing() == []
+
+
+def test_a_failover_during_pulumi_up_and_pulumi_up_during_a_failover(
+    day_two: Deployed, cluster: Cluster
+) -> None:
+    """A change that restarts every member, while the primary's container is killed."""
+
+    def uids() -> set[str]:
+        return {pod.uid for pod in cluster.pods().values()}
+
+    def kill_the_primary() -> None:
+        primary = cluster.lab.container(cluster.primary().name, NAMESPACE, "postgres")
+        assert primary.signal(signal.SIGKILL, AGENT, first=True)
+
+    with Writer(cluster) as writer, ThreadPoolExecutor(1) as aside:
+        before = uids()
+        day_two.stack.set(parameters={"max_connections": "160"})
+        changing = aside.submit(day_two.stack.up)
+        until("the first pod that is made anew", lambda: uids() - before, 120, 0.2)
+        kill_the_primary()
+        changing.result()
+        day_two.healthy()
+        assert cluster.show("max_connections") == "160"
+        writer.wait_for_more(5)
+        day_two.stack.set(parameters={"max_connections": "170"})
+        kill_the_primary()
+        day_two.stack.up()
+        day_two.healthy()
+        assert cluster.show("max_connections") == "170"
+        writer.wait_for_more(5)
+    assert writer.missing() == []
+    assert day_two.stack.drift() == ""
 
 
 def test_a_synchronous_cluster_waits_for_a_standby(day_two: Deployed, cluster: Cluster) -> None:
