@@ -111,9 +111,9 @@ class ClusterConfig:
     database: str = key("string", "postgres")
     """Database made at the first start, the one that the DSNs name. Fixed once the stack is up."""
 
-    parameters: dict[str, str] = key("strings by name", {})
-    """PostgreSQL parameters by name; those that the agent owns and those that give up durability
-    are refused."""
+    parameters: dict[str, str] = key("parameters by name", {})
+    """PostgreSQL parameters by name, true read as on and false as off; those that the agent owns
+    and those that give up durability are refused."""
 
     pod_template: PodTemplate = key(PodTemplate)
     """Additions to the pods."""

@@ -26,8 +26,9 @@ def key(
 ) -> Any:
     """A field of a section, in the config spelled in camel case or as `spelled`.
 
-    kind: "string", "integer", "boolean", "strings" (list), "strings by name" (map), "object" or
-    "objects" (as Kubernetes has them, passed on unread), or the dataclass of a section.
+    kind: "string", "integer", "boolean", "strings" (list), "strings by name" (map), "parameters by
+    name" (a map of PostgreSQL's), "object" or "objects" (as Kubernetes has them, passed on unread),
+    or the dataclass of a section.
     """
     meta = {"kind": kind, "choices": tuple(choices), "spelled": spelled}
     if isinstance(kind, type):
@@ -133,19 +134,28 @@ def _strings(value: object, path: str) -> tuple[str, ...]:
 
 
 def _strings_by_name(value: object, path: str) -> dict[str, str]:
+    """As labels want them: `pulumi config set --path` makes a boolean of the words true, false."""
+    return _by_name(value, path, "true", "false")
+
+
+def _parameters_by_name(value: object, path: str) -> dict[str, str]:
+    """As PostgreSQL writes them: YAML reads on and off as booleans."""
+    return _by_name(value, path, "on", "off")
+
+
+def _by_name(value: object, path: str, true: str, false: str) -> dict[str, str]:
     value = _structured(value)
     if not isinstance(value, Mapping):
         raise refusal(path, value, "it must be a map of texts")
-    return {str(name): _setting(item, join(path, str(name))) for name, item in value.items()}
 
+    def text(item: object, where: str) -> str:
+        if isinstance(item, bool):
+            return true if item else false
+        if isinstance(item, float) and item.is_integer():
+            return str(int(item))
+        return _string(item, where)
 
-def _setting(value: object, path: str) -> str:
-    """A value of a map: YAML reads on and off as booleans, PostgreSQL wants the words."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return _string(value, path)
+    return {str(name): text(item, join(path, str(name))) for name, item in value.items()}
 
 
 def _object(value: object, path: str) -> dict[str, Any]:
@@ -168,6 +178,7 @@ _READERS = {
     "boolean": _boolean,
     "strings": _strings,
     "strings by name": _strings_by_name,
+    "parameters by name": _parameters_by_name,
     "object": _object,
     "objects": _objects,
 }

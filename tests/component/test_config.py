@@ -53,6 +53,19 @@ def test_values_come_as_pulumi_hands_them_over() -> None:
     assert config.parameters == {"jit": "off", "work_mem": "8MB", "max_connections": "200"}
 
 
+def test_a_boolean_in_a_map_becomes_the_word_that_its_reader_knows() -> None:
+    """`pulumi config set --path` makes a boolean of true: PostgreSQL's on, a label's "true"."""
+    given: dict[str, Any] = {"a": True, "b": False, "c": 2.0}
+    as_labels = {"a": "true", "b": "false", "c": "2"}
+    maps = {"labels": given, "annotations": given}
+    template = {"metadata": maps, "controller": maps, "spec": {"nodeSelector": given}}
+    config = cluster_config({"parameters": given, "podTemplate": json.dumps(template)}, "test")
+    assert config.parameters == {"a": "on", "b": "off", "c": "2"}
+    for metadata in (config.pod_template.metadata, config.pod_template.controller):
+        assert metadata.labels == metadata.annotations == as_labels
+    assert config.pod_template.spec.node_selector == as_labels
+
+
 def test_the_seeds_own_spec_is_accepted() -> None:
     """The keys that the seed prints of a running cluster, those that are null included."""
     seed = {
