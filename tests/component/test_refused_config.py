@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.config.refusal import Refused
 from components.config.stack import cluster_config
+from pgha.postgres.conf import OWNED, ServerConf, archiving, settings
 from tests.component.declared import SEED
 
 pytestmark = pytest.mark.component
@@ -164,6 +166,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "remote_write",
         "on or remote_apply",
     ),
+    (parameter("archive_mode", "Always"), "parameters.archive_mode", "Always", "on or off"),
     (parameter("data_sync_retry", "on"), "parameters.data_sync_retry", "on", "off"),
     (parameter("work mem", "4MB"), "parameters.work mem", "4MB", "name of a PostgreSQL parameter"),
     (parameter("work_mem", "4MB\nfsync=off"), "parameters.work_mem", "4MB", "one line"),
@@ -199,3 +202,27 @@ AGENT_OWNED = """
 def test_parameter_of_the_agent_is_refused(name: str) -> None:
     with pytest.raises(Refused, match=f"parameters.{name.upper()} is x, but {name} is set by the"):
         cluster_config({**SEED, "parameters": {name.upper(): "x"}}, "test")
+
+
+SERVER = ServerConf("ha-0", "postgres", 17, certificate=Path("/tls.pem"))
+WRITTEN = settings(SERVER, Path("/run"), private=False)
+
+
+@pytest.mark.parametrize("name", sorted(OWNED | set(WRITTEN)))
+def test_no_value_is_taken_that_the_agent_would_overrule(name: str) -> None:
+    """Of what the agent writes the config takes nothing, or that very value (fsync)."""
+    for value in ("on", "off", "x"):
+        if value != WRITTEN.get(name):
+            with pytest.raises(Refused, match=f"parameters.{name} is {value}, but"):
+                cluster_config({**SEED, **parameter(name, value)}, "test")
+
+
+@pytest.mark.parametrize("value", ["on", "off", "always", "ALWAYS"])
+def test_archive_mode_is_taken_where_the_agent_leaves_it(value: str) -> None:
+    overruled = archiving(ServerConf("ha-0", "u", 17, parameters={"archive_mode": value}), {})
+    try:
+        cluster_config({**SEED, **parameter("archive_mode", value)}, "test")
+    except Refused:
+        assert overruled
+    else:
+        assert not overruled
