@@ -128,7 +128,9 @@ class ClusterConfig:
 
     network_policy: bool = key("boolean", False)
     """true: only the members, and clients in the same namespace or in namespaces labelled
-    pgha.dev/client=true, reach the pods."""
+    pgha.dev/client=true, reach the pods, and the pods reach each other, DNS (53 and 5353)
+    and the API server: 443 and the ports of the EndpointSlices of its Service default/kubernetes,
+    or 6443, 8443 and 16443 where `pulumi up` may not list those."""
 
     image: str = key("string", "")
     """PostgreSQL image to use in place of docker.io/library/postgres:VERSION; laid out as that

@@ -21,6 +21,10 @@ from components.naming import MANAGED_BY, STACK, Names
 SIZE_SET = "pgha.dev/size-set"
 """Annotation on a claim whose size this program set after the claim was made."""
 
+API_SERVER_SLICES = (
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    "?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes"
+)
 CREATED = (
     ("coordination.k8s.io", "leases"),
     ("", "serviceaccounts"),
@@ -70,6 +74,7 @@ class Standing:
     stateful_set: Mapping[str, Any] | None = None
     other_clusters: tuple[tuple[str, str], ...] = ()
     pod_monitor_crd: bool = False
+    api_server_ports: tuple[int, ...] = ()
     reached: bool = True
 
     @property
@@ -136,6 +141,7 @@ def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
         stateful_set=stateful_set,
         other_clusters=_other_clusters(api, names, stack),
         pod_monitor_crd=_has_pod_monitors(api),
+        api_server_ports=_api_server_ports(api) if config.network_policy else (),
     )
 
 
@@ -231,3 +237,14 @@ def _has_pod_monitors(api: Api) -> bool:
     except Forbidden:
         return False
     return any(item.get("kind") == "PodMonitor" for item in (group or {}).get("resources", []))
+
+
+def _api_server_ports(api: Api) -> tuple[int, ...]:
+    """The ports behind the Service `kubernetes`; none where they may not be read."""
+    try:
+        listed = api.get(API_SERVER_SLICES)
+    except Forbidden:
+        return ()
+    slices = (listed or {}).get("items", [])
+    found = {port.get("port") for item in slices for port in item.get("ports") or []}
+    return tuple(sorted(number for number in found if number))

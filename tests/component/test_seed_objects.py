@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.component.declared import Run, declare
+from components.live.standing import Standing
+from tests.component.declared import STACK, Run, declare
 
 pytestmark = pytest.mark.component
 
@@ -164,3 +165,25 @@ def test_network_policy_is_made_when_asked_for(warm: Run) -> None:
     ]
     assert peers == [{"podSelector": {"matchLabels": SELECTOR}}]
     assert not [p for p in warm.resources if p.type.startswith("kubernetes:networking")]
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed"),
+    [((), [443, 6443, 8443, 16443]), ((443,), [443]), ((16443, 17443), [443, 16443, 17443])],
+)
+def test_members_reach_each_other_dns_and_the_api_servers_endpoints(
+    found: tuple[int, ...], allowed: list[int]
+) -> None:
+    """Where nobody could read the endpoints' ports the usual ones are allowed."""
+    run = declare(Standing(STACK, api_server_ports=found), networkPolicy=True)
+    policies = [
+        r for r in run.resources if r.type == "kubernetes:networking.k8s.io/v1:NetworkPolicy"
+    ]
+    members, dns, api_server = policies[0].inputs["spec"]["egress"]
+    assert members["to"] == [{"podSelector": {"matchLabels": SELECTOR}}]
+    assert [p["port"] for p in members["ports"]] == [5432, 8009]
+    assert "to" not in dns and "to" not in api_server
+    assert {(p["protocol"], p["port"]) for p in dns["ports"]} == {
+        (protocol, port) for protocol in ("TCP", "UDP") for port in (53, 5353)
+    }
+    assert api_server["ports"] == [{"port": port, "protocol": "TCP"} for port in allowed]

@@ -19,6 +19,10 @@ pytestmark = pytest.mark.component
 
 NAMESPACE = "/api/v1/namespaces/demo"
 STATEFUL_SETS = "/apis/apps/v1/namespaces/demo/statefulsets"
+SLICES = (
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    "?labelSelector=kubernetes.io%2Fservice-name%3Dkubernetes"
+)
 EVERYWHERE = "/apis/apps/v1/statefulsets?labelSelector=app.kubernetes.io%2Fmanaged-by%3Dpgha"
 
 
@@ -133,6 +137,22 @@ def test_other_clusters_of_the_stack_are_found(everywhere: bool) -> None:
         {EVERYWHERE if everywhere else here: listed}, closed=() if everywhere else (EVERYWHERE,)
     )
     assert standing.other_clusters == (("demo", "old"),)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "closed", "ports"),
+    [(True, (), (16443, 17443)), (True, (SLICES,), ()), (False, (), ())],
+    ids=["wanted", "forbidden", "no policy"],
+)
+def test_the_api_servers_ports_are_read_for_the_network_policy(
+    wanted: bool, closed: tuple[str, ...], ports: tuple[int, ...]
+) -> None:
+    """Those of the endpoints, in the same order whatever the order of the slices."""
+    of_two: list[Any] = [[{"name": "https", "port": n}] for n in (17443, 16443)]
+    slices = [{"ports": listed} for listed in (*of_two, None, [{}])]
+    live = FakeApi({NAMESPACE: {}, SLICES: {"items": slices}}, closed=closed)
+    config = cluster_config({**SEED, "networkPolicy": wanted}, "test")
+    assert read_standing(live, config, STACK).api_server_ports == ports
 
 
 def test_a_list_of_kubeconfigs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
