@@ -1,7 +1,7 @@
 """`make up` and `make down`: deploys the demo stack with Pulumi and says what to try next.
 
 Works on the lab, or on a cluster of your own when a kubeconfig is configured. Knows the stack by
-its name and its outputs alone.
+its name, its outputs, and the config key that names the operator's image.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lab.cluster import Lab, say
 from lab.paths import REPOSITORY
@@ -66,6 +68,8 @@ def own_kubeconfig(lab: Lab) -> str | None:
 def run(lab: Lab) -> int:
     """Deploy the demo stack; the exit status."""
     target = _target(lab)
+    if not target.prefix:
+        _require_operator_image()
     existing = target.run("kubectl", "get", "namespaces", "-o", "name", capture=True)
     if f"namespace/{NAMESPACE}" not in existing.split():
         target.run("kubectl", "create", "namespace", NAMESPACE)
@@ -103,6 +107,20 @@ def _target(lab: Lab) -> Target:
                 f"install {program}, or unset KUBECONFIG to use the lab."
             )
     return Target([], {**os.environ, "KUBECONFIG": own}, "")
+
+
+def _require_operator_image() -> None:
+    """The default image is built for the lab alone, and no registry has it."""
+    file = REPOSITORY / f"Pulumi.{STACK}.yaml"
+    config = (yaml.safe_load(file.read_text()) or {}).get("config") or {}
+    # Pulumi takes a key with and without the project's name in front.
+    if not (config.get("pgha:operatorImage") or config.get("operatorImage")):
+        raise LabError(
+            f"{file.name} sets no operatorImage, and the default one is built for the lab alone: "
+            "build and push the image (README.md, \"A cluster that you have already\"), then "
+            f"`pulumi stack select --create {STACK}` and "
+            "`pulumi config set operatorImage REGISTRY/pgha/operator:TAG`."
+        )
 
 
 def _chosen(lab: Lab) -> str:
