@@ -81,6 +81,7 @@ class Member:
     missing_since: float | None = None
     request: Request | None = None
     free: int = ENDLESS  # bytes of the disk; commits go on without any, where PostgreSQL may end
+    slow: bool = False  # it hears its primary and receives nothing
     waiver: Waiver | None = None  # no fault sets it: a person does
     role: str | None = None
     noted: str | None = None  # the newest record seen, on the volume

@@ -157,6 +157,8 @@ class Schedule:
 
     def _replicate(self) -> None:
         for m in self.members.values():
+            if m.slow:
+                continue
             if m.alive and m.paused != "all" and m.receiving() and self.rng.random() < 0.9:
                 source = m.peers[m.server.attached or ""]
                 m.directory.receive(source.directory, self.rng.choice((1, 3, 50)))
@@ -249,6 +251,8 @@ class Schedule:
             m.free = 0
         elif kind == "crowd":  # room for a promotion, or for one and a half
             m.free = rng.choice((SEGMENT, 3 * SEGMENT // 2))
+        elif kind == "slow":
+            m.slow = True
         elif kind == "lag":
             w.lag[m.name] = rng.uniform(0.5, 6.0)
         elif kind == "api":
@@ -293,7 +297,7 @@ class Schedule:
             faults.clear()
         self.world.api_down = False
         for m in self.members.values():
-            m.paused, m.free = False, ENDLESS
+            m.paused, m.free, m.slow = False, ENDLESS, False
             if m.alive:
                 m.fencer()
 

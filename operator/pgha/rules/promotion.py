@@ -75,8 +75,21 @@ def _granted(f: Facts) -> list[Vote]:
     ]
 
 
+def _counted(f: Facts) -> list[Vote]:
+    """The answers that count as heard: whoever has an acknowledged commit that is missing here
+    shows it by its position, and is then yielded to.
+
+    A member whose history left the recorded one may share more of it than one that has not come
+    to the recorded timeline, and its position cannot tell how much. Against a member that is on
+    that timeline it can hold nothing: it acknowledged nothing there.
+    """
+    if f.data.branch is Branch.BEHIND:
+        return [v for v in _granted(f) if v.branch is not Branch.DIVERGED]
+    return _granted(f)
+
+
 def _ask(f: Facts) -> Do | None:
-    if not _before(f) or f.votes.pending or proven(f):
+    if not _before(f) or f.run.promoting or f.votes.pending or proven(f):
         return None
     assert f.tenure is not None
     others = f.record.voter_names - {f.me}
@@ -95,13 +108,13 @@ def _judge(f: Facts) -> str | None:
 
 
 def _names(f: Facts) -> list[str]:
-    return [v.name for v in _granted(f)]
+    return [v.name for v in _counted(f)]
 
 
 def _heard_enough(f: Facts) -> str | None:
     if f.data.branch is Branch.DIVERGED:
         return None
-    heard = len(_granted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
+    heard = len(_counted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
     voters = f.record.voter_names
     if proof := proven(f):
         return proof
@@ -117,7 +130,7 @@ def _heard_enough(f: Facts) -> str | None:
 
 
 def _yield(f: Facts) -> Do | None:
-    if not _before(f):
+    if not _before(f) or f.run.promoting:
         return None
     assert f.data.end is not None
     better = [
@@ -157,18 +170,22 @@ def _has_answered(f: Facts, name: str) -> bool:
 
 
 def _quorum_missing(f: Facts) -> Do | None:
-    if not _before(f) or _judge(f) is not None:
+    if not _before(f) or f.run.promoting or _judge(f) is not None:
         return None
     assert f.tenure is not None
     silent = sorted(
         n for n in f.record.voter_names - {f.me} if not _has_answered(f, n)
     )
+    left = sorted({v.name for v in _granted(f)} - set(_names(f)))
     named = waiver.valid(f)
     if named is not None and named.member != f.me and any(
         v.name == named.member and v.branch is not Branch.DIVERGED for v in _granted(f)
     ):
         return Do([ReleaseLease(named.member)], f"{named.member} is named by a person's waiver")
     why = f"not heard: {', '.join(silent) or 'nobody'}"
+    if left:
+        why += (f"; {', '.join(left)} left the recorded history and may have more of it than "
+                f"{f.me}, which has not reached timeline {f.record.timeline}")
     if f.record.degraded:
         why = (f"only {f.record.primary} is known to have every acknowledged commit "
                "(the cluster had become asynchronous)")
@@ -184,7 +201,7 @@ def _quorum_missing(f: Facts) -> Do | None:
 
 
 def _refused_branch(f: Facts) -> Do | None:
-    if not _before(f):
+    if not _before(f) or f.run.promoting:
         return None
     intent = f.record.open_intent
     if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None or (
