@@ -96,7 +96,7 @@ class Executor:
         m = self.member
         m.set_end(None)
         self.keeper.settled()  # a fencer armed in a tenure that is over would strike this start
-        m.attached_to, m.promoting = None, 0
+        m.attached_to, m.promoting, m.stays_on = None, 0, action.timeline
         conf = self.conf()
         self.server.start(replace(conf, timeline=str(action.timeline or conf.timeline)))
 

@@ -98,6 +98,7 @@ class DataView:
     clean: bool = False  # shut down as a primary, checkpoint written
     branch: Branch = Branch.UNKNOWN
     owner_foreign: bool = False
+    overtaken: bool = False  # a later timeline is known here that left this one past `end`
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class RunView:
     retry_in: float = 0.0
     silent: float | None = None  # seconds since it heard this term's primary; None: it never did
     timeline: int = 0
+    stays_on: int = 0  # the timeline that it was started to stay on; 0: the latest it knows
     promoting: int = 0  # the number it was told to promote to, since it was started
     rewindable_term: int = 0
     asked_checkpoint_term: int = 0

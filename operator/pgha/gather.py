@@ -194,6 +194,7 @@ class Gatherer:
             retry_in=max(0.0, m.retry_at - now) if m.start_failures else 0.0,
             silent=self.ear.silent(term),
             timeline=m.primary_timeline,
+            stays_on=m.stays_on,
             promoting=m.promoting,
             rewindable_term=m.rewindable_term,
             asked_checkpoint_term=m.checkpoint_term,

@@ -92,7 +92,9 @@ def branch(
         return "same" if tuple(mine) == tuple(theirs) else "diverged"
     for n, switch in enumerate(theirs):
         if switch.timeline == my_timeline:
-            fits = tuple(theirs[:n]) == tuple(mine) and my_end <= switch.at
+            # The least of them: a later timeline may have left before an earlier one did.
+            forked = min(later.at for later in theirs[n:])
+            fits = tuple(theirs[:n]) == tuple(mine) and my_end <= forked
             return "behind" if fits else "diverged"
     for n, switch in enumerate(mine):
         if switch.timeline == their_timeline:

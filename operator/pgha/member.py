@@ -43,6 +43,7 @@ class Member:
     start_failures: int = 0
     retry_at: float = float("-inf")
     promoting: int = 0
+    stays_on: int = 0
     rewindable_term: int = 0
     checkpoint_term: int = 0
     slots_term: int = 0
@@ -92,12 +93,15 @@ class Member:
 
     def set_end(self, end: Position | None) -> None:
         if end is None:
-            self.data = replace(self.data, end=None)
+            self.data = replace(self.data, end=None, overtaken=False)
             return
         history = self.data.history
         if end.timeline != self.data.timeline:
             history = _history(self.directory, end.timeline)
-        self.data = replace(self.data, end=end, timeline=end.timeline, history=history)
+        self.data = replace(
+            self.data, end=end, timeline=end.timeline, history=history,
+            overtaken=self.directory.overtaken(end),
+        )
 
     def remember(self, record: Record) -> None:
         """Keep the record on the own disk (amendment 10), unless a newer one is kept already.

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "promotion-of-before": "tests/unit/pgha/test_rules_by_hand.py, and in the wider world",
     "fencer-silent": "the simulated fencer always answers; tests/chaos kills the real one",
     "refused-directory": "tests/e2e/test_bad_luck.py: a foreign data directory",
+    "keep-timeline": "test_promotion_by_hand.py; a simulated promotion names its own parent",
     "crash-give-up": "the simulated disk is never ill",
     "suspect": "with quorumFailover alone: test_early_schedules.py",
     "holder-starting": "the simulated server starts at once",

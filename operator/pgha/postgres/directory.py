@@ -155,6 +155,21 @@ class Directory:
             return timeline
         return own
 
+    def overtaken(self, end: Position) -> bool:
+        """Does a history file here tell of a timeline that left this one past its `end`?"""
+        return any(
+            switch.timeline == end.timeline and switch.at > end.lsn
+            for number in self._histories() if number > end.timeline and not self._is_stub(number)
+            for switch in self.history(number)
+        )
+
+    def _histories(self) -> dict[int, Path]:
+        """The history files, by the number of their timeline."""
+        return {
+            int(path.stem, 16): path for path in (self.pgdata / "pg_wal").glob("*.history")
+            if re.fullmatch(r"[0-9A-F]{8}", path.stem)
+        }
+
     def _history_file(self, timeline: int) -> Path:
         return self.pgdata / "pg_wal" / f"{timeline:08X}.history"
 
@@ -262,10 +277,7 @@ class Directory:
         One below a real history stays: standbys find the newest timeline by counting, and fetch
         each number's file from here.
         """
-        numbers = {
-            int(path.stem, 16): path for path in (self.pgdata / "pg_wal").glob("*.history")
-            if re.fullmatch(r"[0-9A-F]{8}", path.stem)
-        }
+        numbers = self._histories()
         stubs = {n for n in numbers if self._is_stub(n)}
         newest = max(numbers.keys() - stubs, default=1)
         for number in stubs:

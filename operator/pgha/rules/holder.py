@@ -71,7 +71,8 @@ def _start(f: Facts) -> Do | None:
     if f.run.retry_in > 0:
         said = [room.said(f, "PostgreSQL does not start without room")] if room.full(f) else []
         return Do(said, "after a failed start", look_again_in=f.run.retry_in)
-    return Do([StartStandby(waiver.timeline(f))])
+    # Before a promotion: see the rule `keep-timeline`.
+    return Do([StartStandby(f.data.timeline if f.data.overtaken else waiver.timeline(f))])
 
 
 def _no_data(f: Facts) -> Do | None:

@@ -18,6 +18,7 @@ from pgha.actions import (
     Promote,
     ReleaseLease,
     SetSyncNames,
+    StopServer,
     WriteRecord,
 )
 from pgha.facts import Branch, Facts, Run, Vote
@@ -215,6 +216,16 @@ def _no_room(f: Facts) -> Do | None:
     return room.wait(f) if _before(f) else None
 
 
+def _keep_timeline(f: Facts) -> Do | None:
+    """PostgreSQL names the latest timeline that it knows as the parent of the new one, also where
+    its own WAL ends before that one began: others would take what is on neither for theirs."""
+    if not _before(f) or f.run.promoting or not f.data.overtaken:
+        return None
+    if f.run.stays_on == f.data.timeline:
+        return None
+    return Do([StopServer("fast")], f"timeline {f.data.timeline} ends at {f.data.end}")
+
+
 def _intent_spent(f: Facts) -> Do | None:
     """PostgreSQL was promoted and died before that was on the record: a number is used once."""
     p = f.record.promotion
@@ -313,6 +324,11 @@ RULES = (
     Rule("quorum-missing", "Too few voters are heard to know every acknowledged commit.",
          _quorum_missing),
     Rule("no-room", "The disk of the holder has no room for a promotion.", _no_room),
+    Rule(
+        "keep-timeline",
+        "A later timeline is known and was not reached: PostgreSQL starts anew to stay on its own.",
+        _keep_timeline,
+    ),
     Rule(
         "intent-spent",
         "This promotion happened and was lost before its completion: a new term begins.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -162,6 +163,31 @@ def test_a_promotion_takes_the_next_number_that_is_free(image: Place) -> None:
         node.attached(standby)
         assert node.server.detach(10.0)
         assert node.directory.end_of_wal(WITHIN).timeline == 6
+
+
+def test_a_fork_that_was_not_reached_is_no_parent(image: Place) -> None:
+    """PostgreSQL names the latest timeline it knows, so it has to be started on its own."""
+    primary, standby = pair()
+    lagging = Node("ha-2", port=5434).following(primary)
+    assert lagging.server.detach(10.0)
+    end = lagging.directory.end_of_wal(WITHIN)
+    assert not lagging.directory.overtaken(end)
+    standby.catches_up(primary)
+    assert standby.server.detach(10.0)
+    standby.promoted()
+    fork = standby.directory.history(3)[-1]
+    assert fork.timeline == end.timeline and fork.at > end.lsn
+    # As its receiver fetches it, before it has come that far.
+    shutil.copy(standby.wal / "00000003.history", lagging.wal)
+    assert lagging.directory.overtaken(end)
+    lagging.crash()
+    spoilt = Node("ha-3", port=5435)
+    shutil.copytree(lagging.pgdata, spoilt.pgdata, symlinks=True)
+    spoilt.started().promoted()
+    assert [s.timeline for s in spoilt.directory.history(4)][-1] == 3, "or the rule is for nothing"
+    lagging.with_conf(timeline=str(end.timeline)).started().promoted()
+    history = lagging.directory.history(4)
+    assert (history[-1].timeline, history[-1].at) == (2, end.lsn)
 
 
 def test_a_promotion_that_was_not_completed_is_not_followed(image: Place) -> None:

@@ -80,3 +80,12 @@ def test_a_late_vote_ends_no_promotion_that_is_under_way() -> None:
                  replace(under_way, data=replace(f.data, branch=Branch.DIVERGED))):
         f = replace(late, run=replace(late.run, promoting=4))
         assert decide(f).rule == "promote"
+
+
+def test_a_later_timeline_that_was_not_reached_is_not_named_as_the_parent() -> None:
+    f = candidate(vote(ANOTHER, Branch.BEHIND))
+    f = replace(f, data=replace(f.data, overtaken=True))
+    assert decided(f) == ("keep-timeline", a.StopServer("fast"))
+    stopped = replace(f, run=RunView(Run.STOPPED))
+    assert decided(stopped) == ("holder-start", a.StartStandby(2))
+    assert decide(replace(f, run=replace(f.run, stays_on=2))).rule == "intent"

@@ -100,6 +100,13 @@ def test_branches(lineage: tuple[History, int], end: LSN, data: st.DataObject) -
     assert branch(ancestor, left.timeline, end, history, timeline) == expected
 
 
+def test_a_later_timeline_that_left_before_an_earlier_one() -> None:
+    """Its parent is a timeline that its WAL never reached: what lies between is on neither."""
+    theirs = History((Switch(1, LSN(100)), Switch(2, LSN(60))))
+    assert branch(History(), 1, LSN(60), theirs, 3) == "behind"
+    assert branch(History(), 1, LSN(61), theirs, 3) == "diverged"
+
+
 @given(lineages(), lineages(), lsns)
 def test_other_ancestors_are_a_divergence_whatever_the_number(
     one: tuple[History, int], two: tuple[History, int], end: LSN
