@@ -54,7 +54,8 @@ class Members(pulumi.ComponentResource):
             "replicas": config.replicas,
             "serviceName": names.headless_service,
             "podManagementPolicy": "Parallel",
-            "updateStrategy": {"type": "RollingUpdate"},
+            # Without a partition a pod that is made anew during an update gets the old revision.
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
             "selector": {"matchLabels": names.selector},
             "template": pod_template(config, names, auth_secret, tls_secret, settings_hash(text)),
         }

@@ -79,6 +79,7 @@ def test_members(warm: Run) -> None:
     spec = warm.spec("StatefulSet", NAME)
     assert spec["replicas"] == 3
     assert spec["podManagementPolicy"] == "Parallel"
+    assert spec["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
     assert spec["serviceName"] == f"{NAME}-pods"
     assert spec["volumeClaimTemplates"] == [
         {
