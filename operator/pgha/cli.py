@@ -48,8 +48,10 @@ class Cluster:
 
     @property
     def primary(self) -> str | None:
-        done = self.record.promotion is not None and self.record.promotion.done
-        return pod_of(self.lease.holder) if done else None
+        """Who holds the lease and was promoted in its term; to hold it is not enough."""
+        p = self.record.promotion
+        reigns = p is not None and p.done and p.term == self.record.term
+        return pod_of(self.lease.holder) if reigns else None
 
 
 def read_cluster(api: Api, name: str) -> Cluster:

@@ -259,7 +259,7 @@ class Api:
     def react(self, given: Waiver) -> None:
         self.lease["spec"]["holderIdentity"] = f"{given.member}/u/s"
         self.record = replace(
-            self.record, promotion=Promotion(7, 3, f"{given.member}/u/s", done=True),
+            self.record, term=7, promotion=Promotion(7, 3, f"{given.member}/u/s", done=True),
             waived=Waived(given.id, given.term, 7, given.member, (OTHER, ANOTHER)),
         )
 
@@ -292,7 +292,7 @@ def waive(api: Api, member: str = ME, term: int = 4, accepted: bool = True) -> i
 def test_the_command_says_what_was_given_up(
     clock: Clock, capsys: pytest.CaptureFixture[str], holder: str | None
 ) -> None:
-    assert waive(Api(holder, LOST)) == 0
+    assert waive(Api(holder, replace(LOST, term=4))) == 0
     shown = capsys.readouterr().out
     assert "c-0" in shown and "what only c-1, c-2 had" in shown
     assert clock.now >= (15 if holder else 0), "a holder gets the time to renew"
@@ -313,11 +313,18 @@ def test_the_command_wants_to_be_meant(
 
 
 def test_the_command_waives_nothing_under_a_primary(clock: Clock) -> None:
-    api = Api(THEIRS, LOST)
+    api = Api(THEIRS, replace(LOST, term=4))
     api.renewing = True
     with pytest.raises(cli.UserError, match="renews"):
         waive(api)
     assert asked.WAIVER not in api.lease["metadata"]["annotations"]
+
+
+def test_who_holds_the_lease_and_was_not_promoted_is_no_primary(clock: Clock) -> None:
+    """It may be the survivor itself, which holds the lease again and again and waits."""
+    api = Api(f"{ME}/u/s", LOST)
+    api.renewing = True
+    assert waive(api) == 0
 
 
 def test_the_command_tells_of_a_refusal_and_of_silence(
