@@ -24,6 +24,7 @@ import pulumi_kubernetes as kubernetes
 from components.certificates import Served, for_members, for_server, new_authority, served
 from components.context import Context
 from components.live.changes import PASSWORD, USER
+from components.live.given_auth import given_auth
 from components.live.given_tls import flaw
 
 PASSWORD_LENGTH = 16
@@ -56,9 +57,9 @@ class Credentials(pulumi.ComponentResource):
         self.objects = []
         self._declare_members()
         self._declare_tls()
-        if config.auth_secret.name:
-            self.auth_secret = config.auth_secret.name
-            own = context.standing.secrets.get(self.auth_secret)
+        if given := given_auth(config, context.standing):
+            self.auth_secret = given
+            own = context.standing.secrets.get(given)
             self.user = own.values[USER] if own else config.username
             self.password = pulumi.Output.secret(own.values[PASSWORD]) if own else None
         else:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from components.config.cluster import ClusterConfig
 from components.config.quantity import quantity_bytes
 from components.config.refusal import Refused, refusal
+from components.live.given_auth import given_auth
 from components.live.given_tls import flaw
 from components.live.standing import LiveSecret, Standing
 from components.naming import STACK, Names
@@ -66,7 +67,7 @@ def _identity(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
 
 def _secrets(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
     names = Names.of(config)
-    own = config.auth_secret.name
+    own = given_auth(config, standing)
     if own:
         theirs = standing.secrets.get(own)
         if theirs is None:
@@ -105,8 +106,13 @@ def _tls(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
     if not given:
         return
     found = standing.secrets.get(given)
+    own = given == Names.of(config).tls_secret
     if found is None:
-        why: str | None = f"namespace {config.namespace} has no Secret of that name"
+        why: str | None = f"namespace {config.namespace} has no Secret of that name" + (
+            ": leave the key out, and the stack makes it" if own else ""
+        )
+    elif own and found.stack == standing.stack:
+        why = "that is the Secret which the stack makes where the key is left out: leave it out"
     elif why := flaw(found.values):
         why = f"that Secret {why}"
     if why:
@@ -155,7 +161,7 @@ def _settings(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
             config.database,
             f"it must stay {live['database']}: make more databases with CREATE DATABASE",
         )
-    own = standing.secrets.get(config.auth_secret.name)
+    own = standing.secrets.get(given_auth(config, standing))
     user = own.values.get(USER) if own else None
     if user and live.get("username", user) != user:
         yield Refused(

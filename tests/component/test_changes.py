@@ -83,6 +83,7 @@ def fixed() -> dict[str, LiveClaim]:
 
 MINE = {"authSecret": {"name": "mine"}}
 OWN = {"mine": LiveSecret({"POSTGRES_USER": "boss", "POSTGRES_PASSWORD": "x"}, None)}
+OWN_TLS = {"clientTLS": {"secretName": f"{NAME}-tls"}}
 OTHER_AUTH = {f"{NAME}-auth": LiveSecret({}, "pgha/b")}
 
 REFUSED: list[tuple[str, Standing, dict[str, Any], str]] = [
@@ -148,6 +149,18 @@ REFUSED: list[tuple[str, Standing, dict[str, Any], str]] = [
         replace(UP, secrets=OWN),
         {**MINE, "username": "boss"},
         "Secret mine has POSTGRES_USER boss, but it must stay mssqlserver",
+    ),
+    (
+        "the stack's own TLS Secret before it is there",
+        Standing(STACK),
+        OWN_TLS,
+        "has no Secret of that name: leave the key out, and the stack makes it",
+    ),
+    (
+        "the stack's own TLS Secret",
+        replace(UP, secrets={**secrets(), f"{NAME}-tls": LiveSecret({}, STACK)}),
+        OWN_TLS,
+        f"Config key clientTLS.secretName is {NAME}-tls, but that is the Secret which the stack",
     ),
 ]
 

@@ -181,6 +181,22 @@ def test_auth_secret_of_ones_own() -> None:
     assert [v["secret"]["secretName"] for v in volumes if v["name"] == "auth"] == ["mine"]
 
 
+def test_auth_secret_that_the_seed_prints_is_the_stacks_own() -> None:
+    kept = {"POSTGRES_USER": "mssqlserver", "POSTGRES_PASSWORD": "MHRrOcuyddfh3YpU"}
+    standing = Standing(STACK, secrets={AUTH: LiveSecret(kept, STACK)})
+    assert AUTH in declare(authSecret={"name": AUTH}).names("Secret")
+    run = declare(standing, authSecret={"name": AUTH}, deletionPolicy="WipeOut")
+    assert decoded(run, AUTH) == kept, "or `up` would delete what running pods mount"
+
+
+def test_auth_secret_of_that_name_may_be_somebody_elses() -> None:
+    theirs = {"POSTGRES_USER": "mssqlserver", "POSTGRES_PASSWORD": "x"}
+    standing = Standing(STACK, secrets={AUTH: LiveSecret(theirs, None)})
+    run = declare(standing, authSecret={"name": AUTH})
+    assert run.names("Secret") == {MEMBERS, TLS}
+    assert ":x@" in run.outputs["dsnWrite"]
+
+
 def test_one_member_has_no_failover_and_says_so(seed: Run) -> None:
     run = declare(replicas=1)
     assert run.spec("StatefulSet", NAME)["replicas"] == 1
