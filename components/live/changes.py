@@ -161,13 +161,15 @@ def _settings(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
             config.database,
             f"it must stay {live['database']}: make more databases with CREATE DATABASE",
         )
-    own = standing.secrets.get(given_auth(config, standing))
-    user = own.values.get(USER) if own else None
+    given = given_auth(config, standing)
+    own = standing.secrets.get(given)
+    user = own.values.get(USER) if own else config.username
     if user and live.get("username", user) != user:
-        yield Refused(
-            f"Secret {config.auth_secret.name} has {USER} {user}, but it must stay "
-            f"{live['username']}, the superuser that the data was made with."
-        )
+        must = f"it must stay {live['username']}, the superuser that the data was made with"
+        if own:
+            yield Refused(f"Secret {given} has {USER} {user}, but {must}.")
+        else:
+            yield refusal("username", config.username, must)
 
 
 def _storage(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:

@@ -151,6 +151,12 @@ REFUSED: list[tuple[str, Standing, dict[str, Any], str]] = [
         "Secret mine has POSTGRES_USER boss, but it must stay mssqlserver",
     ),
     (
+        "own secret left, other user than the data",
+        replace(UP, secrets={}, settings={**(UP.settings or {}), "username": "owner"}),
+        {},
+        "Config key username is mssqlserver, but it must stay owner, the superuser that the data",
+    ),
+    (
         "the stack's own TLS Secret before it is there",
         Standing(STACK),
         OWN_TLS,
