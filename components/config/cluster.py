@@ -24,8 +24,25 @@ BUILTIN, OPERATOR = "prometheus.io/builtin", "prometheus.io/operator"
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _ROLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
+_ROLE_RULE = "it must be at most 63 letters, digits, '_', '.' and '-', with a letter or '_' first"
+_REPLICATION_USER = "pgha_replication"
 _VERSION = re.compile(r"(\d+)(\.\d+)?", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]*", re.ASCII)
+
+
+def username_flaw(name: str) -> str | None:
+    """Why this cannot be the superuser, as the end of a sentence; None if it can."""
+    if not _is_role_name(name):
+        return _ROLE_RULE
+    if name.startswith("pg_"):
+        return "PostgreSQL keeps names in pg_ for itself"
+    if name == _REPLICATION_USER:
+        return "that is the operator's own role, by which the members replicate"
+    return None
+
+
+def _is_role_name(name: str) -> bool:
+    return len(name) <= 63 and _ROLE_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -185,16 +202,10 @@ class ClusterConfig:
                 "it must be a label's value: at most 63 letters, digits, '-', '_' and '.', "
                 "with a letter or digit at both ends",
             )
-        for name, value in (("username", self.username), ("database", self.database)):
-            if len(value) > 63 or not _ROLE_NAME.fullmatch(value):
-                raise refusal(
-                    name,
-                    value,
-                    "it must be at most 63 letters, digits, '_', '.' and '-', with a letter or "
-                    "'_' first",
-                )
-        if self.username.startswith("pg_"):
-            raise refusal("username", self.username, "PostgreSQL keeps names in pg_ for itself")
+        if flaw := username_flaw(self.username):
+            raise refusal("username", self.username, flaw)
+        if not _is_role_name(self.database):
+            raise refusal("database", self.database, _ROLE_RULE)
         for name, value in (("image", self.image), ("operatorImage", self.operator_image)):
             if value and not _IMAGE.fullmatch(value):
                 raise refusal(name, value, "it must be the name of a container image")

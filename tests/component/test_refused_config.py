@@ -9,7 +9,7 @@ import pytest
 
 from components.config.refusal import Refused
 from components.config.stack import cluster_config
-from pgha.postgres.conf import OWNED, ServerConf, archiving, settings
+from pgha.postgres.conf import OWNED, REPLICATION_USER, ServerConf, archiving, settings
 from tests.component.declared import SEED
 
 pytestmark = pytest.mark.component
@@ -77,6 +77,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"appName": "a b"}, "appName", "a b", "label"),
     ({"username": "9lives"}, "username", "9lives", "letter or '_' first"),
     ({"username": "pg_owner"}, "username", "pg_owner", "pg_"),
+    ({"username": REPLICATION_USER}, "username", REPLICATION_USER, "the operator's own role"),
     ({"database": "a'b"}, "database", "a'b", "letter or '_' first"),
     ({"image": "postgres 17"}, "image", "postgres 17", "container image"),
     ({"operatorImage": "-x"}, "operatorImage", "-x", "container image"),
