@@ -23,9 +23,9 @@ import pulumi_kubernetes as kubernetes
 
 from components.certificates import Served, for_members, for_server, new_authority, served
 from components.context import Context
-from components.live.changes import PASSWORD, USER
 from components.live.given_auth import given_auth
 from components.live.given_tls import flaw
+from components.live.standing import PASSWORD, USER
 
 PASSWORD_LENGTH = 16
 """Letters and digits: 95 bits."""

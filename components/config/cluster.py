@@ -51,8 +51,8 @@ class AuthSecret:
 
     name: str = key("string", "")
     """Name of a Secret of your own in the namespace, with the keys POSTGRES_USER and
-    POSTGRES_PASSWORD; without it, and with NAME-auth where nobody else made that, the stack makes
-    NAME-auth."""
+    POSTGRES_PASSWORD, whose values count without white space at their ends; without it, and with
+    NAME-auth where nobody else made that, the stack makes NAME-auth."""
 
     def check(self, path: str) -> None:
         if self.name and not is_secret_name(self.name):

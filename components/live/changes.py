@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.config.cluster import ClusterConfig
+from components.config.cluster import ClusterConfig, username_flaw
 from components.config.quantity import quantity_bytes
 from components.config.refusal import Refused, refusal
 from components.live.given_auth import given_auth
 from components.live.given_tls import flaw
-from components.live.standing import LiveSecret, Standing
+from components.live.standing import PASSWORD, USER, LiveSecret, Standing
 from components.naming import STACK, Names
 
-USER, PASSWORD = "POSTGRES_USER", "POSTGRES_PASSWORD"
 MEMBER_KEYS = ("replicationPassword", "ca.crt", "member.crt", "member.key")
 
 
@@ -78,7 +77,11 @@ def _secrets(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
             for key in (USER, PASSWORD):
                 if not theirs.values.get(key):
                     yield refusal("authSecret.name", own, f"that Secret lacks the key {key}")
-            user = theirs.values.get(USER)
+            user = theirs.values.get(USER, "")
+            if not standing.has_data and (why := username_flaw(user)):
+                yield Refused(
+                    f"Secret {own} in namespace {config.namespace} has {USER} {user}, but {why}."
+                )
             if config.username not in (user, "postgres"):
                 yield refusal(
                     "username",
@@ -164,7 +167,7 @@ def _settings(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
     given = given_auth(config, standing)
     own = standing.secrets.get(given)
     user = own.values.get(USER) if own else config.username
-    if user and live.get("username", user) != user:
+    if user and str(live.get("username", user)).strip() != user:
         must = f"it must stay {live['username']}, the superuser that the data was made with"
         if own:
             yield Refused(f"Secret {given} has {USER} {user}, but {must}.")

@@ -18,6 +18,9 @@ from components.config.refusal import Refused
 from components.live.api import Api, Forbidden
 from components.naming import MANAGED_BY, STACK, Names
 
+USER, PASSWORD = "POSTGRES_USER", "POSTGRES_PASSWORD"
+"""The superuser's keys in its Secret; the agent strips their values, and so does this program."""
+
 SIZE_SET = "pgha.dev/size-set"
 """Annotation on a claim whose size this program set after the claim was made."""
 
@@ -82,6 +85,11 @@ class Standing:
         """UID of the live StatefulSet."""
         uid = (self.stateful_set or {}).get("metadata", {}).get("uid")
         return None if uid is None else str(uid)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there may be a data directory, with a superuser that cannot be another."""
+        return self.stateful_set is not None or bool(self.claims)
 
     @property
     def claim_template(self) -> Mapping[str, Any] | None:
@@ -172,6 +180,7 @@ def _secret(found: Mapping[str, Any]) -> LiveSecret:
         name: base64.b64decode(text).decode(errors="replace")
         for name, text in (found.get("data") or {}).items()
     }
+    values |= {name: values[name].strip() for name in (USER, PASSWORD) if name in values}
     return LiveSecret(values, _annotations(found).get(STACK))
 
 

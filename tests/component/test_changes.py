@@ -81,8 +81,12 @@ def fixed() -> dict[str, LiveClaim]:
     return {c.name: replace(c, expandable=False) for c in UP.claims.values()}
 
 
+def own(user: str) -> dict[str, LiveSecret]:
+    return {"mine": LiveSecret({"POSTGRES_USER": user, "POSTGRES_PASSWORD": "x"}, None)}
+
+
 MINE = {"authSecret": {"name": "mine"}}
-OWN = {"mine": LiveSecret({"POSTGRES_USER": "boss", "POSTGRES_PASSWORD": "x"}, None)}
+OWN = own("boss")
 OWN_TLS = {"clientTLS": {"secretName": f"{NAME}-tls"}}
 OTHER_AUTH = {f"{NAME}-auth": LiveSecret({}, "pgha/b")}
 
@@ -151,6 +155,18 @@ REFUSED: list[tuple[str, Standing, dict[str, Any], str]] = [
         "Secret mine has POSTGRES_USER boss, but it must stay mssqlserver",
     ),
     (
+        "own secret, reserved user",
+        Standing(STACK, secrets=own("pg_admin")),
+        {**MINE, "username": "postgres"},
+        "Secret mine in namespace demo has POSTGRES_USER pg_admin, but PostgreSQL keeps names in",
+    ),
+    (
+        "own secret, the operator's role",
+        Standing(STACK, secrets=own("pgha_replication")),
+        {**MINE, "username": "postgres"},
+        "has POSTGRES_USER pgha_replication, but that is the operator's own role",
+    ),
+    (
         "own secret left, other user than the data",
         replace(UP, secrets={}, settings={**(UP.settings or {}), "username": "owner"}),
         {},
@@ -188,6 +204,13 @@ def test_change_is_refused(standing: Standing, config: dict[str, Any], sentence:
 )
 def test_change_is_allowed(standing: Standing, config: dict[str, Any]) -> None:
     check_changes(cluster_config({**SEED, **config}, "test"), standing)
+
+
+def test_superuser_of_data_is_not_judged_by_its_name() -> None:
+    """It cannot be another any more; and the settings may be of before its name was stripped."""
+    settings = {**(UP.settings or {}), "username": "our boss\n"}
+    given = cluster_config({**SEED, **MINE, "username": "postgres"}, "test")
+    check_changes(given, replace(UP, secrets={**secrets(), **own("our boss")}, settings=settings))
 
 
 def test_refused_change_declares_nothing() -> None:

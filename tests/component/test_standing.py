@@ -121,6 +121,15 @@ def test_secrets_claims_and_settings_are_read() -> None:
     assert standing.pod_monitor_crd
 
 
+def test_superuser_is_read_as_the_agent_reads_it() -> None:
+    """Without the newline that `kubectl create secret --from-file` leaves in."""
+    data = {"POSTGRES_USER": "me\n", "POSTGRES_PASSWORD": "x \n", "ca.crt": "PEM\n"}
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    path = f"{NAMESPACE}/secrets/ha-mssqlserver-auth"
+    secret = read({path: {"metadata": {}, "data": encoded}}).secrets["ha-mssqlserver-auth"]
+    assert secret.values == {"POSTGRES_USER": "me", "POSTGRES_PASSWORD": "x", "ca.crt": "PEM\n"}
+
+
 def test_settings_broken_by_hand_are_no_settings() -> None:
     broken = {"data": {"settings.json": "{"}}
     assert read({f"{NAMESPACE}/configmaps/ha-mssqlserver-config": broken}).settings is None
