@@ -32,7 +32,7 @@ class Context:
         protected: bool = True,
         depends_on: list[pulumi.Resource] | None = None,
     ) -> pulumi.ResourceOptions:
-        """Options of a resource; DoNotTerminate protects those that no later `up` replaces."""
+        """Options of a resource; DoNotTerminate protects those that no later `up` takes away."""
         return pulumi.ResourceOptions(
             parent=parent,
             protect=protected and self.config.deletion_policy == "DoNotTerminate",

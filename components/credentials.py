@@ -7,7 +7,7 @@ is taken over with its values: the data that was kept knows no other password, a
 other CA. The Secrets go through a provider of their own with `upsertExistingObjects`, so that
 "already exists" is no error for them alone (that they are this stack's was checked by
 live/changes.py before), and with `enableSecretMutable`, so that a renewed certificate is an update
-in place, which a protected Secret allows too, and not a Secret that is away for a while.
+in place, which the protected NAME-members allows too, and not a Secret that is away for a while.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Credentials(pulumi.ComponentResource):
         else:
             self.auth_secret, self.user = names.auth_secret, config.username
             auth = self._stash(names.auth_secret, self._auth_values())
-            self._secret(names.auth_secret, auth)
+            self._secret(names.auth_secret, auth, protected=False)
             self.password = pulumi.Output.secret(auth.apply(lambda values: values[PASSWORD]))
         self.register_outputs({"secretName": self.auth_secret})
 
@@ -127,7 +127,7 @@ class Credentials(pulumi.ComponentResource):
 
         values = authority.apply(tls)
         self.ca_certificate = pulumi.Output.unsecret(values.apply(lambda each: each["ca.crt"]))
-        self._secret(names.tls_secret, values)
+        self._secret(names.tls_secret, values, protected=False)
 
     def _stash(self, name: str, values: dict[str, str]) -> pulumi.Output[dict[str, str]]:
         """The values of the run that made the stash; those of later runs are ignored."""
@@ -138,10 +138,14 @@ class Credentials(pulumi.ComponentResource):
         )
         return cast("pulumi.Output[dict[str, str]]", pulumi.Output.secret(stash.output))
 
-    def _secret(self, name: str, values: pulumi.Output[dict[str, str]]) -> None:
+    def _secret(
+        self, name: str, values: pulumi.Output[dict[str, str]], protected: bool = True
+    ) -> None:
+        """Not protected: one that a Secret of the user's may replace. A destroy that is refused
+        does not come to it, since the protected StatefulSet depends on it."""
         context = self._context
         options = pulumi.ResourceOptions.merge(
-            context.options(self),
+            context.options(self, protected),
             pulumi.ResourceOptions(
                 provider=self._provider, retain_on_delete=context.config.keeps_secrets
             ),

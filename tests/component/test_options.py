@@ -110,7 +110,7 @@ def test_deletion_policy(policy: str, claims: str, secrets_stay: bool, protected
     for secret in (AUTH, MEMBERS, TLS):
         request = run.one("Secret", secret).request
         assert request.retainOnDelete is secrets_stay
-        assert request.protect is protected
+        assert request.protect is (protected and secret == MEMBERS)
     for kind in ("StatefulSet", "Lease", "Service", "ServiceAccount", "Role"):
         assert run.one(kind, NAME).request.protect is protected, kind
     assert run.one("ConfigMap", f"{NAME}-config").request.protect is False
@@ -230,6 +230,31 @@ def test_refused_destroy_takes_nothing_away() -> None:
     )
     guarded = {urn for r in run.resources if r.request.protect for urn in r.request.dependencies}
     loose = [r for r in run.resources if r.type.startswith("kubernetes:") and not r.request.protect]
-    assert {r.kind for r in loose} == {"Service", "NetworkPolicy", "PodMonitor", "ConfigMap"}
+    assert {r.kind for r in loose} == {
+        "Service", "NetworkPolicy", "PodMonitor", "ConfigMap", "Secret",
+    }  # fmt: skip
     for made in loose:
         assert [u for u in guarded if u.endswith(f"{made.type}::{made.name}")], made.type
+    secrets = {u for r in run.resources if r.kind == "Secret" for u in r.request.dependencies}
+    assert [u for u in secrets if u.endswith(f"Stash::{AUTH}")], "the password goes after it"
+
+
+def test_protected_stack_may_turn_to_secrets_of_ones_own() -> None:
+    """What it made for itself is not declared then; Pulumi refuses to drop a protected object."""
+    before = declare(deletionPolicy="DoNotTerminate")
+    tls = decoded(before, TLS)
+    own = {"POSTGRES_USER": "mssqlserver", "POSTGRES_PASSWORD": "x"}
+    mine = {"mine": LiveSecret(own, None), "mine-tls": LiveSecret(tls, None)}
+    after = declare(
+        Standing(STACK, secrets=mine),
+        deletionPolicy="DoNotTerminate",
+        authSecret={"name": "mine"},
+        clientTLS={"secretName": "mine-tls"},
+    )
+    left = {(r.type, r.name) for r in before.resources} - {
+        (r.type, r.name) for r in after.resources
+    }
+    assert {name for _, name in left} == {AUTH, TLS}
+    for made in before.resources:
+        if (made.type, made.name) in left:
+            assert not made.request.protect, made.name

@@ -157,7 +157,7 @@ def test_a_renewal_restarts_nothing_and_is_the_only_change(
 
 
 def test_a_renewal_of_a_protected_cluster_is_an_update(secure: Deployed, cluster: Cluster) -> None:
-    """DoNotTerminate protects the Secrets; one that had to be replaced could not be renewed."""
+    """DoNotTerminate protects NAME-members; if it had to be replaced it could not be renewed."""
     secret = cluster.kube.get(cluster.path("secrets", f"{NAME}-tls"))
     secure.stack.set(deletionPolicy="DoNotTerminate")
     secure.stack.up()
