@@ -71,14 +71,17 @@ class Credentials(pulumi.ComponentResource):
 
     def _adopting_provider(self) -> kubernetes.Provider:
         stack = pulumi.Config("kubernetes")
+        given = stack.get_secret("kubeconfig") if stack.get("kubeconfig") else None
         return kubernetes.Provider(
             f"{self._context.names.name}-kept",
             upsert_existing_objects=True,
             enable_secret_mutable=True,
-            kubeconfig=stack.get("kubeconfig"),
+            kubeconfig=given,
             context=stack.get("context"),
             cluster=stack.get("cluster"),
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(
+                parent=self, transformations=[] if given is not None else [_without_kubeconfig]
+            ),
         )
 
     def _auth_values(self) -> dict[str, str]:
@@ -169,6 +172,15 @@ class Credentials(pulumi.ComponentResource):
                 opts=options,
             )
         )
+
+
+def _without_kubeconfig(
+    args: pulumi.ResourceTransformationArgs,
+) -> pulumi.ResourceTransformationResult:
+    """The SDK fills in KUBECONFIG's value, a path of this machine, and the state would record it.
+    The plugin reads the variable by itself."""
+    props = {key: value for key, value in args.props.items() if key != "kubeconfig"}
+    return pulumi.ResourceTransformationResult(props, args.opts)
 
 
 def _kept(values: Mapping[str, str], name: str) -> Served | None:

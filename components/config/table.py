@@ -60,6 +60,10 @@ def markdown() -> str:
         "`pulumi config set --path KEY.KEY VALUE`. A value that is not allowed, and a key that is",
         "not in this table, end in one sentence before anything is created.",
         "",
+        "The Kubernetes cluster is the one of `kubernetes:kubeconfig` (a path, or the text, which",
+        "the state keeps as a secret) and `kubernetes:context`, else of KUBECONFIG or",
+        "`~/.kube/config`, of which the state records nothing.",
+        "",
         "| key | type | default | meaning |",
         "|---|---|---|---|",
     ]

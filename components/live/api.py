@@ -134,10 +134,11 @@ def connect(preview: bool) -> Api | None:
     """The stack's cluster, or None in a preview without one (with a warning)."""
     files = [f for f in os.environ.get("KUBECONFIG", "").split(os.pathsep) if f]
     if len(files) > 1 and not pulumi.Config("kubernetes").get("kubeconfig"):
-        # The SDK gives a provider that is declared the variable as one path.
+        # The client takes the last file's current-context, pulumi-kubernetes the first one's.
         raise Refused(
-            f"KUBECONFIG names {len(files)} files, and pulumi-kubernetes reads one: name that one, "
-            "or set kubernetes:kubeconfig in the stack's config."
+            f"KUBECONFIG names {len(files)} files, of which the checks before a change could take "
+            "another current-context than pulumi-kubernetes: name one, or set "
+            "kubernetes:kubeconfig in the stack's config."
         )
     try:
         api = KubernetesApi.of_stack()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 from cryptography import x509
@@ -167,6 +168,20 @@ def test_secrets_that_were_kept_are_taken_over() -> None:
     for name in (AUTH, MEMBERS, TLS):
         assert f"{NAME}-kept" in run.one("Secret", name).request.provider
     assert f"{NAME}-kept" not in run.one("StatefulSet", NAME).request.provider
+
+
+def test_kubeconfig_of_the_stack_is_secret_in_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever way it was set: `Config.get` hands a secret over in clear."""
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"kubernetes:kubeconfig": "{}"}))
+    provider = declare().one("kubernetes", f"{NAME}-kept")
+    assert provider.inputs["kubeconfig"] == "{}"
+    raw = rpc.deserialize_properties(provider.request.object)
+    assert rpc.is_rpc_secret(raw["kubeconfig"])
+
+
+def test_kubeconfig_of_the_machine_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/home/one/.kube/config")
+    assert "kubeconfig" not in declare().one("kubernetes", f"{NAME}-kept").inputs
 
 
 def test_auth_secret_of_ones_own() -> None:

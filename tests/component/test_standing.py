@@ -165,7 +165,7 @@ def test_the_api_servers_ports_are_read_for_the_network_policy(
 
 
 def test_a_list_of_kubeconfigs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pulumi-kubernetes takes the variable for one path, and some objects would not be reached."""
+    """The checks could read another cluster than pulumi-kubernetes changes."""
     monkeypatch.setenv("KUBECONFIG", "/tmp/none-a:/tmp/none-b")
     with pytest.raises(Refused, match="names 2 files"):
         connect(preview=True)
