@@ -78,7 +78,6 @@ class Credentials(pulumi.ComponentResource):
             enable_secret_mutable=True,
             kubeconfig=given,
             context=stack.get("context"),
-            cluster=stack.get("cluster"),
             opts=pulumi.ResourceOptions(
                 parent=self, transformations=[] if given is not None else [_without_kubeconfig]
             ),

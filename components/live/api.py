@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 import pulumi
 import yaml
 
-from components.config.refusal import Refused
+from components.config.refusal import Refused, refusal
 
 REQUEST_SECONDS = 10.0
 
@@ -132,6 +132,13 @@ def _message(data: bytes) -> str:
 
 def connect(preview: bool) -> Api | None:
     """The stack's cluster, or None in a preview without one (with a warning)."""
+    if cluster := pulumi.Config("kubernetes").get("cluster"):
+        raise refusal(
+            "kubernetes:cluster",
+            cluster,
+            "the checks before a change reach the cluster of a context alone: leave the key out, "
+            "and set kubernetes:context to a context of that cluster",
+        )
     files = [f for f in os.environ.get("KUBECONFIG", "").split(os.pathsep) if f]
     if len(files) > 1 and not pulumi.Config("kubernetes").get("kubeconfig"):
         # The client takes the last file's current-context, pulumi-kubernetes the first one's.

@@ -164,6 +164,14 @@ def test_the_api_servers_ports_are_read_for_the_network_policy(
     assert read_standing(live, config, STACK).api_server_ports == ports
 
 
+def test_a_cluster_beside_the_context_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pulumi-kubernetes would change that one, and the checks read the context's."""
+    monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"kubernetes:cluster": "far"}))
+    monkeypatch.setenv("KUBECONFIG", "/tmp/none")
+    with pytest.raises(Refused, match="^Config key kubernetes:cluster is far, but .*:context to a"):
+        connect(preview=True)
+
+
 def test_a_list_of_kubeconfigs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks could read another cluster than pulumi-kubernetes changes."""
     monkeypatch.setenv("KUBECONFIG", "/tmp/none-a:/tmp/none-b")
