@@ -125,6 +125,7 @@ def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
         }
         listed = api.get(f"{core}/persistentvolumeclaims") or {}
         config_map = api.get(f"{core}/configmaps/{names.config_map}")
+        other_clusters = _other_clusters(api, names, stack)
     except Forbidden as error:
         raise Refused(f"Reading what stands in the namespace was refused: {error}.") from error
     if stateful_set is None:
@@ -147,7 +148,7 @@ def read_standing(api: Api, config: ClusterConfig, stack: str) -> Standing:
         ),
         settings=_settings(config_map),
         stateful_set=stateful_set,
-        other_clusters=_other_clusters(api, names, stack),
+        other_clusters=other_clusters,
         pod_monitor_crd=_has_pod_monitors(api),
         api_server_ports=_api_server_ports(api) if config.network_policy else (),
     )

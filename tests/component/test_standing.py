@@ -164,6 +164,12 @@ def test_the_api_servers_ports_are_read_for_the_network_policy(
     assert read_standing(live, config, STACK).api_server_ports == ports
 
 
+def test_refused_search_is_one_sentence() -> None:
+    here = f"{STATEFUL_SETS}?{EVERYWHERE.partition('?')[2]}"
+    with pytest.raises(Refused, match="^Reading what stands .* was refused: cannot get .*$"):
+        read({}, closed=(EVERYWHERE, here))
+
+
 def test_a_cluster_beside_the_context_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """pulumi-kubernetes would change that one, and the checks read the context's."""
     monkeypatch.setenv("PULUMI_CONFIG", json.dumps({"kubernetes:cluster": "far"}))
