@@ -12,6 +12,7 @@ from components.config.stack import stack_config
 from components.context import Context
 from components.credentials import Credentials
 from components.election import Election
+from components.identity import same_cluster
 from components.live.api import connect
 from components.live.changes import check_changes
 from components.live.standing import Standing, nothing, read_standing
@@ -41,7 +42,9 @@ class PostgresCluster(pulumi.ComponentResource):
     ) -> None:
         """`now`: the time by which certificates are renewed, the clock's if left out."""
         check_changes(config, standing)
-        super().__init__("pgha:index:PostgresCluster", name, None, opts)
+        remains = pulumi.ResourceOptions(depends_on=[same_cluster(config)])
+        options = pulumi.ResourceOptions.merge(opts, remains)
+        super().__init__("pgha:index:PostgresCluster", name, None, options)
         context = Context(config, Names.of(config), standing, now or datetime.now(UTC))
         inside = pulumi.ResourceOptions(parent=self)
         credentials = Credentials(name, context, inside)

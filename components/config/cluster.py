@@ -65,10 +65,11 @@ class ClusterConfig:
 
     name: str = key("string", "")
     """Name of the cluster, of its primary's Service and the prefix of all its objects; empty: the
-    name of the stack. At most 52 characters."""
+    name of the stack. At most 52 characters. Fixed once the stack is up."""
 
     namespace: str = key("string", "default")
-    """Namespace of the cluster; it must exist, since stacks may share it."""
+    """Namespace of the cluster; it must exist, since stacks may share it. Fixed once the stack is
+    up."""
 
     app_name: str = key("string", "postgres")
     """Value of the label app.kubernetes.io/name. Fixed once the stack is up."""

@@ -34,16 +34,20 @@ def _refusals(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
     yield from _storage(config, standing)
 
 
+def moved(config: ClusterConfig, namespace: str, name: str) -> Refused:
+    """The sentence for a stack that already is the cluster of that namespace and name."""
+    key = "name" if name != config.name else "namespace"
+    return refusal(
+        key,
+        config.name if key == "name" else config.namespace,
+        f"this stack already is the cluster {name} in namespace {namespace}, and a cluster is "
+        "not renamed or moved: make another stack for another cluster",
+    )
+
+
 def _identity(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
     for namespace, name in standing.other_clusters:
-        key = "name" if name != config.name else "namespace"
-        value = config.name if key == "name" else config.namespace
-        yield refusal(
-            key,
-            value,
-            f"this stack already is the cluster {name} in namespace {namespace}, and a cluster is "
-            "not renamed or moved: make another stack for another cluster",
-        )
+        yield moved(config, namespace, name)
     live = standing.stateful_set
     if live is None:
         return

@@ -123,11 +123,12 @@ def declare(
     standing: Standing | None = None,
     now: datetime | None = None,
     after: Run | None = None,
+    run: Run | None = None,
     **config: Any,
 ) -> Run:
     """What the program declares for the seed's stack with these keys changed, at the time `now`,
-    with the stashes that the run `after` left in the state."""
-    run = Run()
+    with the stashes that the run `after` left in the state. `run` is filled even if it fails."""
+    run = run or Run()
     stashes = [r for r in after.resources if r.kind == "Stash"] if after else []
     stashed = {r.name: r.inputs["input"] for r in stashes}
     made = cluster_config({**SEED, **config}, "test")

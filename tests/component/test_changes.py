@@ -11,7 +11,7 @@ from components.config.refusal import Refused
 from components.config.stack import cluster_config
 from components.live.changes import MEMBER_KEYS, check_changes
 from components.live.standing import LiveClaim, LiveSecret, Standing
-from tests.component.declared import SEED, STACK, declare
+from tests.component.declared import SEED, STACK, Run, declare
 
 pytestmark = pytest.mark.component
 
@@ -216,6 +216,29 @@ def test_superuser_of_data_is_not_judged_by_its_name() -> None:
 def test_refused_change_declares_nothing() -> None:
     with pytest.raises(Refused):
         declare(UP, version="15")
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (
+            {"name": "other"},
+            f"Config key name is other, but this stack already is the cluster {NAME}",
+        ),
+        ({"namespace": "prod"}, f"key namespace is prod, .* the cluster {NAME} in namespace demo"),
+    ],
+)
+def test_stack_stays_the_cluster_that_its_state_knows(
+    changed: dict[str, Any], sentence: str
+) -> None:
+    """A search may see the new namespace alone."""
+    before = declare()
+    assert list(before.one("Stash", "cluster").request.ignoreChanges) == ["input"]
+    assert declare(after=before).names("StatefulSet") == {NAME}
+    seen = Run()
+    with pytest.raises(Refused, match=sentence):
+        declare(after=before, run=seen, **changed)
+    assert [(r.kind, r.name) for r in seen.resources if r.kind != "Stack"] == [("Stash", "cluster")]
 
 
 def test_growth_is_a_patch_of_each_claim() -> None:

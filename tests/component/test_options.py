@@ -189,7 +189,7 @@ def test_auth_secret_of_ones_own() -> None:
     standing = Standing(STACK, secrets={"mine": LiveSecret(own, None)})
     run = declare(standing, authSecret={"name": "mine"}, username="boss")
     assert run.names("Secret") == {MEMBERS, TLS}
-    assert run.names("Stash") == {MEMBERS, f"{MEMBERS}-ca", TLS}
+    assert run.names("Stash") == {"cluster", MEMBERS, f"{MEMBERS}-ca", TLS}
     assert run.outputs["secretName"] == "mine"
     assert run.outputs["dsnWrite"].startswith("postgresql://boss:s%20e%2Fcret@")
     volumes = run.spec("StatefulSet", NAME)["template"]["spec"]["volumes"]
