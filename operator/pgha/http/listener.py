@@ -5,6 +5,7 @@ Idle costs nothing: the thread sleeps in accept(), and `close` wakes it by shutt
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -13,18 +14,20 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 64
+
 
 class Listener:
-    """Calls `serve(connection)` on the accepting thread for each connection."""
+    """Calls `serve(connection)` on the accepting thread for each connection.
+
+    The address "" is every address of the pod, IPv4 and IPv6: which of them kubelet and the other
+    members use is the cluster's choice.
+    """
 
     def __init__(
         self, address: str, port: int, serve: Callable[[socket.socket], None], name: str
     ) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = socket.create_server(
-            (address, port), family=family, backlog=64,
-            dualstack_ipv6=address == "::" and socket.has_dualstack_ipv6(),
-        )  # fmt: skip
+        self._socket = _everywhere(port) if address in ("", "::") else _listening(address, port)
         self.port: int = self._socket.getsockname()[1]
         self._serve = serve
         self._closed = False
@@ -59,3 +62,23 @@ class Listener:
             except Exception:
                 log.exception("port %d", self.port)
                 connection.close()
+
+
+def _everywhere(port: int) -> socket.socket:
+    """One socket for both families; IPv4 alone where the kernel has no IPv6."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return _listening("::", port, both=True)
+        except OSError as error:
+            # A port that is taken by one family must not be served half.
+            if error.errno == errno.EADDRINUSE:
+                raise
+            log.info("port %d: no IPv6 (%s)", port, error)
+    return _listening("", port)
+
+
+def _listening(address: str, port: int, both: bool = False) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server(
+        (address, port), family=family, backlog=BACKLOG, dualstack_ipv6=both
+    )

@@ -146,8 +146,9 @@ def _exchange(
     data = b"" if body is None else json.dumps(body).encode()
     if len(data) > MAX_BODY:
         raise PeerUnreachable(f"{host}: {path} was not asked, {len(data)} bytes are too many")
+    where = f"[{host}]" if ":" in host else host  # an IPv6 address (RFC 9110, section 7.2)
     head = (
-        f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nHost: {where}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     secured.settimeout(_left(deadline))

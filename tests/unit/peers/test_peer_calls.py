@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pgha.http.wire import Request
 from pgha.peers.client import PeerClient, PeerUnreachable
 from pgha.peers.server import MAX_BODY, MAX_THREADS, PeerServer
 from pgha.peers.tls import TlsFiles, own_name
@@ -133,6 +134,34 @@ def raw(server: PeerServer, files: TlsFiles, data: bytes) -> bytes:
             while part := secured.recv(65536):
                 answer += part
             return answer
+
+
+@pytest.mark.parametrize(("host", "shown"), [(HOST, HOST), ("::1", "[::1]")])
+def test_a_call_by_either_family(
+    files: TlsFiles, monkeypatch: pytest.MonkeyPatch, host: str, shown: str
+) -> None:
+    """The certificate bears names: the address that is called has no part in it."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    asked: list[str] = []
+    answer = PeerServer._answer
+
+    def noting(self: PeerServer, request: Request) -> tuple[int, dict[str, Any]]:
+        asked.append(request.headers["host"])
+        return answer(self, request)
+
+    monkeypatch.setattr(PeerServer, "_answer", noting)
+    server = PeerServer("", 0, files, {"/echo": lambda body: {"got": body}}).start()
+    try:
+        client = PeerClient(files, server.port)
+        assert client.call(host, "/echo", {"a": 1}) == {"got": {"a": 1}}
+        assert client.call_all({"db-1": host}, "/echo", {}) == {"db-1": {"got": {}}}
+    finally:
+        server.stop()
+    assert asked == [shown, shown]
 
 
 def test_a_call(client: PeerClient) -> None:
