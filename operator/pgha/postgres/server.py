@@ -20,7 +20,7 @@ from typing import Literal
 
 from pgha.lsn import LSN
 from pgha.postgres import conf as c
-from pgha.postgres import processes
+from pgha.postgres import orphans, processes
 from pgha.postgres.conf import ServerConf
 from pgha.postgres.directory import Directory, DirectoryError
 
@@ -67,6 +67,7 @@ class Server:
     ) -> None:
         self._directory, self._bin, self._run = directory, bin, run_dir
         self._keep = keep_fd
+        self._orphans = orphans.Orphans()
         self._process: subprocess.Popen[bytes] | None = None
         self._conf: ServerConf | None = None
         self._stopping = False
@@ -175,16 +176,16 @@ class Server:
             self._signal(number)
 
     def reap(self) -> None:
-        """As PID 1: take the orphans that PostgreSQL left, never a child that is waited for."""
+        """As PID 1: take the orphans, those of PostgreSQL at once, for its end is seen by them;
+        never a child that is waited for."""
         if os.getpid() != 1:
             return
         own = self._process.pid if self._process else 0
-        for pid in processes.children(1):
-            if pid != own and processes.gone(pid) and processes.name(pid) == "postgres":
-                try:
-                    os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    continue
+        dead = [pid for pid in processes.children(1) if pid != own and processes.gone(pid)]
+        for pid in dead:
+            if processes.name(pid) == "postgres":
+                orphans.reap(pid)
+        self._orphans.take(dead)
 
     # -- seeing ---------------------------------------------------------------------------------
 
