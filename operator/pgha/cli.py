@@ -13,19 +13,21 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pgha import asked
 from pgha.facts import Request, Waiver
+from pgha.install import InstallError
+from pgha.install import install as copy
 from pgha.kube.client import Api
 from pgha.kube.errors import ApiError, Conflict
 from pgha.kube.leases import LeaseApi, RawLease
 from pgha.kube.pods import PodView, parse_pod
-from pgha.record import Record
-from pgha.settings import pod_of
+from pgha.record import Record, RecordError
+from pgha.settings import SettingsError, pod_of
 
 RECORD, STATUS = "pgha.dev/record", "pgha.dev/status"
 LOOK = 1.0  # seconds between two looks at a Lease that should not change
@@ -42,9 +44,16 @@ class Cluster:
     api: Api
     name: str
     lease: RawLease
-    record: Record
     pods: dict[str, PodView]
     said: dict[str, dict[str, Any]]  # pod -> its status annotation
+
+    @property
+    def record(self) -> Record:
+        """Raises UserError if it cannot be read, but only who asks for it needs it."""
+        try:
+            return Record.parse(self.lease.annotations.get(RECORD))
+        except RecordError as e:
+            raise UserError(f"Lease {self.name} in namespace {self.api.namespace}: {e}") from e
 
     @property
     def primary(self) -> str | None:
@@ -55,10 +64,12 @@ class Cluster:
 
 
 def read_cluster(api: Api, name: str) -> Cluster:
+    """Raises ApiError."""
     try:
         lease = LeaseApi(api, name).read(5.0)
     except ApiError as e:
-        raise UserError(f"Lease {name} in namespace {api.namespace}: {e.message}") from e
+        where = f"Lease {name} in namespace {api.namespace}"
+        raise ApiError(e.status, e.reason, f"{where}: {e.message}") from e
     found = api.request(
         "GET", f"/api/v1/namespaces/{api.namespace}/pods",
         query={"labelSelector": f"app.kubernetes.io/instance={name}"},
@@ -72,7 +83,7 @@ def read_cluster(api: Api, name: str) -> Cluster:
             said[pod.name] = dict(json.loads(text))
         except (ValueError, TypeError):
             said[pod.name] = {}
-    return Cluster(api, name, lease, Record.parse(lease.annotations.get(RECORD)), pods, said)
+    return Cluster(api, name, lease, pods, said)
 
 
 def status(c: Cluster) -> int:
@@ -112,6 +123,7 @@ def why(c: Cluster, member: str | None) -> int:
         said = c.said[name]
         print(f"{name}: {said.get('rule', 'silent')}: {said.get('why', 'it has said nothing yet')}"
               + (f" ({said['detail']})" if said.get("detail") else ""))
+    _ = c.record  # one that cannot be read is told after what the members make of it
     return 0
 
 
@@ -128,9 +140,7 @@ def switchover(c: Cluster, to: str | None, timeout: float) -> int:
         )
     request = Request(secrets.token_hex(6), to)
     _annotate(c, asked.SWITCHOVER, asked.dump(request))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        now = read_cluster(c.api, c.name)
+    for now in _looks(c, timeout):
         if now.record.switched == request.id and now.primary is not None:
             if now.primary == before:
                 raise UserError(
@@ -138,7 +148,6 @@ def switchover(c: Cluster, to: str | None, timeout: float) -> int:
                 )
             print(f"primary   {now.primary} (was {before})")
             return 0
-        time.sleep(0.1)
     raise UserError(f"no new primary after {timeout:.0f} s: see `pgha why {c.name}`")
 
 
@@ -164,9 +173,7 @@ def waive_quorum(c: Cluster, member: str, term: int, accepted: bool, timeout: fl
     _without_primary(c)
     waiver = Waiver(secrets.token_hex(6), term, member)
     _annotate(c, asked.WAIVER, asked.dump(waiver))
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        now = read_cluster(c.api, c.name)
+    for now in _looks(c, timeout):
         r = now.record
         if r.waiver_refused == waiver.id:
             raise UserError(f"the waiver is void, {now.primary} is the primary")
@@ -177,11 +184,31 @@ def waive_quorum(c: Cluster, member: str, term: int, accepted: bool, timeout: fl
             print(f"given up  {'what only ' + lost + ' had' if lost else 'no voter is missing'}"
                   if used else "given up  nothing, the waiver was not needed")
             return 0
-        time.sleep(0.1)
     raise UserError(
         f"no primary after {timeout:.0f} s: `pgha why {c.name} --member {member}` tells what is in "
         "its way; the waiver stays in force until the next promotion"
     )
+
+
+def _looks(c: Cluster, seconds: float) -> Iterator[Cluster]:
+    """The cluster again and again, after something was asked for: that stands, whether the API
+    answers or not. Raises UserError if in the end it does not."""
+    deadline = time.monotonic() + seconds
+    failed: ApiError | None = None
+    while time.monotonic() < deadline:
+        try:
+            now = read_cluster(c.api, c.name)
+        except ApiError as e:
+            failed = e
+        else:
+            failed = None
+            yield now
+        time.sleep(0.1)
+    if failed is not None:
+        raise UserError(
+            f"what was asked for stands, but after {seconds:.0f} s it is not known what came of "
+            f"it ({failed}): see `pgha status {c.name}` once the Kubernetes API answers"
+        )
 
 
 def _without_primary(c: Cluster) -> None:
@@ -240,13 +267,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb == "why":
             p.add_argument("--member", metavar="POD")
     args = parser.parse_args(argv)
+    try:
+        return _obey(args)
+    except (UserError, ApiError, InstallError, SettingsError) as e:
+        print(f"pgha: {e}", file=sys.stderr)
+        return 1
+
+
+def _obey(args: argparse.Namespace) -> int:
     if args.verb == "agent":
         from pgha.agent import main as run
 
         return run()
     if args.verb == "install":
-        from pgha.install import install as copy
-
         copy(args.target)
         return 0
     if args.verb == "rules":
@@ -254,15 +287,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(markdown(), end="")
         return 0
+    return _ask(args)
+
+
+def _api(kubeconfig: str | None) -> Api:
     try:
-        return _ask(args)
-    except (UserError, ApiError) as e:
-        print(f"pgha: {e}", file=sys.stderr)
-        return 1
+        return Api.from_kubeconfig(kubeconfig) if kubeconfig else Api.in_cluster()
+    except (OSError, ValueError, TypeError, AttributeError) as e:
+        # Files that are not there, certificates and keys that are none, values of another shape.
+        where = f"the kubeconfig {kubeconfig}" if kubeconfig else "the pod's ServiceAccount"
+        raise UserError(
+            f"{where} cannot be used ({e}): look at its server, certificates and keys"
+        ) from e
 
 
 def _ask(args: argparse.Namespace) -> int:
-    api = Api.from_kubeconfig(Path(args.kubeconfig)) if args.kubeconfig else Api.in_cluster()
+    api = _api(args.kubeconfig)
     if args.namespace:
         api.namespace = args.namespace
     name = args.name or os.environ.get("POD_NAME", "").rpartition("-")[0]
