@@ -1,7 +1,7 @@
-"""The agent: PID 1 of the postgres container. Owns the wiring and the loop, decides nothing.
+"""The agent: PID 1 of the postgres container. Owns the wiring and the wake-ups, decides nothing.
 
-gather facts -> decide -> act, once per wake-up. Wake-ups come from watches, from the process
-table (SIGCHLD), from answers of peers, and from the time the last decision asked for.
+gather facts -> decide -> act (loop.py), once per wake-up. Wake-ups come from watches, from the
+process table (SIGCHLD), from answers of peers, and from the time the last decision asked for.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pgha.book import Book
 from pgha.clock import boottime
 from pgha.container import postgres_bin, say_who_dies, take_lock
 from pgha.ear import Ear
-from pgha.executor import Executor, NotWritten
-from pgha.facts import Data, Facts, Run
+from pgha.executor import Executor
+from pgha.facts import Facts, Run
 from pgha.fencer.guard import Guard
 from pgha.gather import Gatherer, branch_of
 from pgha.http.metrics import Metrics
@@ -36,6 +36,7 @@ from pgha.kube.errands import Errands
 from pgha.kube.leases import LeaseApi, parse_lease
 from pgha.kube.pods import PodView, parse_pod
 from pgha.kube.watching import Watch
+from pgha.loop import Loop
 from pgha.member import Member
 from pgha.owner import Ownership
 from pgha.peers.client import PeerClient
@@ -47,7 +48,7 @@ from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.report import Report
-from pgha.rules import Decision, decide, suspect
+from pgha.rules import Decision, suspect
 from pgha.rules.leaving import refuses_for
 from pgha.settings import Identity, Settings
 from pgha.statement import Statement
@@ -61,10 +62,8 @@ MEMBERS = Path("/etc/pgha/members")
 CLIENT_TLS = Path("/etc/pgha/tls")
 RUN = Path("/run/pgha")
 PEER_PORT, HTTP_PORT = 8009, 8008
-LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
 RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renewed
-PAUSE_AFTER_FAILURE = 0.5
 
 
 class Agent:
@@ -75,9 +74,6 @@ class Agent:
         self._bell = Bell()
         self._leaving = False
         self._over = False
-        self._turned_at = boottime()
-        self._last: tuple[Facts, Decision] | None = None
-        self._noted = (0, 0)
         pgdata = Path(os.environ["PGDATA"])
         self._lock_fd = take_lock(RUN / "alive.lock")
         self.report = Report(identity.pod)
@@ -158,6 +154,10 @@ class Agent:
             password=self.copies.replication_password, log=self.log,
             apply_roles=self.copies.apply_roles, end=self._finish,
         )
+        self.loop = Loop(
+            self.member, self.gatherer, self.executor, self.report, self.metrics, self.errands,
+            self.pulse,
+        )
         self.peer_server = PeerServer("", PEER_PORT, tls, {
             "/status": lambda body: self.statement.status(),
             "/vote": self.ballot.vote,
@@ -195,53 +195,11 @@ class Agent:
         for name, work in threads:
             threading.Thread(target=work, name=name, daemon=True).start()
         while not self._over:
-            nap = self._turn()
+            nap = self.loop.turn()
             self._bell.wait(nap)
             self.server.reap()
             self._look_at_certificate()
         self._close()
-
-    def _turn(self) -> float:
-        """One decision and its actions; the seconds until the next look."""
-        self._turned_at = boottime()
-        with self.member.acting:
-            facts = self.gatherer.facts()
-            decision = decide(facts)
-            self._last = facts, decision
-            self._note(facts, decision)
-            try:
-                for action in decision.actions:
-                    self.executor.perform(action, facts)
-            except NotWritten as e:
-                self.log("not-written", rule=decision.rule, why=str(e))
-                return 0.05
-            except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
-                self.log("action-failed", rule=decision.rule, why=str(e) or repr(e))
-                return PAUSE_AFTER_FAILURE
-        nap = LONGEST_NAP if decision.look_again_in is None else decision.look_again_in
-        if decision.actions and decision.look_again_in is None:
-            nap = 0.002
-        if facts.tenure is not None:
-            nap = min(nap, facts.tenure.left)
-        return max(0.002, nap)
-
-    def _note(self, facts: Facts, decision: Decision) -> None:
-        """Tell people, and keep the record on the own disk (amendment 10)."""
-        if self.report.decided(decision):
-            self.metrics.decided(decision.rule)
-            self.errands.annotate_self("pgha.dev/status", self.report.status(facts, decision))
-        self.report.measure(self.metrics, facts)
-        self.pulse.eager = facts.run.run is Run.PRIMARY and (
-            facts.settings.synchronous and not facts.barrier.passed
-            or facts.replication.missing_for > 0
-            or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
-        )
-        r = facts.record
-        if r.stamp != self._noted and r.init == "initialized" and facts.data.data in (
-            Data.READY, Data.DIRTY
-        ):
-            self.member.remember(r)
-            self._noted = r.stamp
 
     def wake(self) -> None:
         self._bell.ring()
@@ -264,26 +222,26 @@ class Agent:
             watch.stop(timeout=0.1)
         self.peer_server.stop()
         self.guard.stop()
-        if self._last:
+        if last := self.last():
             # Without a pod nobody at its address refuses a connection, which hangs then.
-            facts = self._last[0]
+            facts = last[0]
             time.sleep(max(0.0, facts.now + refuses_for(facts) - boottime()))
         self.log("agent-ended")
 
     # -- what the parts ask of each other -------------------------------------------------------
 
     def _run_now(self) -> Run:
-        return self._last[0].run.run if self._last else Run.STOPPED
+        return last[0].run.run if (last := self.last()) else Run.STOPPED
 
     def last(self) -> tuple[Facts, Decision] | None:
-        return self._last
+        return self.loop.last
 
     def _fenced(self, at: float) -> None:
         self.log("fenced", boottime=at)
         self._bell.ring()
 
     def _look_at_certificate(self) -> None:
-        """The mounted files are looked at with every turn, at the latest each LONGEST_NAP."""
+        """The mounted files are looked at with every turn, at the latest after loop.LONGEST_NAP."""
         try:
             if self.certificate.refresh():
                 self.server.reload()
@@ -303,7 +261,7 @@ class Agent:
         """Memory only (law, point 3)."""
         if not self.guard.alive(2.0):
             return "the fencer does not answer"
-        if boottime() - self._turned_at > RENEW_WITHIN:
+        if boottime() - self.loop.turned_at > RENEW_WITHIN:
             return "the agent's loop is stuck"
         return self.pulse.ill(self.settings.times.renew_deadline)
 
@@ -333,9 +291,9 @@ class Agent:
         }
 
     def _ready(self) -> tuple[bool, str]:
-        if self._last is None:
+        if (last := self.last()) is None:
             return False, "the agent starts"
-        facts, decision = self._last
+        facts, decision = last
         ok = (facts.run.run is Run.PRIMARY and facts.holds and facts.promoted) or (
             facts.run.run is Run.STANDBY and not facts.holds
             and (facts.run.receiving or not facts.holder_is_primary)
@@ -343,7 +301,7 @@ class Agent:
         return ok, f"{decision.rule}: {decision.sentence}"
 
     def _live(self) -> tuple[bool, str]:
-        silent = boottime() - self._turned_at
+        silent = boottime() - self.loop.turned_at
         if silent > RENEW_WITHIN:
             faulthandler.dump_traceback()
         return silent < STUCK_AFTER, f"the loop turned {silent:.0f} s ago"

@@ -1,0 +1,86 @@
+"""One turn of the agent: gather facts, decide, act. Owns the last decision and the time of it.
+
+The executor alone changes anything; what wakes the loop, and what it is wired to, is the agent's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgha.clock import boottime
+from pgha.executor import Executor, NotWritten
+from pgha.facts import Data, Facts, Run
+from pgha.gather import Gatherer
+from pgha.http.metrics import Metrics
+from pgha.kube.errands import Errands
+from pgha.member import Member
+from pgha.pulse import Pulse
+from pgha.report import Report
+from pgha.rules import Decision, decide
+
+LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
+PAUSE_AFTER_FAILURE = 0.5
+
+
+class Loop:
+    """`turn` is for one thread; `last` and `turned_at` are read by others."""
+
+    def __init__(
+        self,
+        member: Member,
+        gatherer: Gatherer,
+        executor: Executor,
+        report: Report,
+        metrics: Metrics,
+        errands: Errands,
+        pulse: Pulse,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        self._member, self._gatherer, self._executor = member, gatherer, executor
+        self._report, self._metrics, self._errands = report, metrics, errands
+        self._pulse, self._log, self._clock = pulse, report.log, clock
+        self._noted = (0, 0)
+        self.turned_at = clock()
+        self.last: tuple[Facts, Decision] | None = None
+
+    def turn(self) -> float:
+        """One decision and its actions; the seconds until the next look."""
+        self.turned_at = self._clock()
+        with self._member.acting:
+            facts = self._gatherer.facts()
+            decision = decide(facts)
+            self.last = facts, decision
+            self._note(facts, decision)
+            try:
+                for action in decision.actions:
+                    self._executor.perform(action, facts)
+            except NotWritten as e:
+                self._log("not-written", rule=decision.rule, why=str(e))
+                return 0.05
+            except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
+                self._log("action-failed", rule=decision.rule, why=str(e) or repr(e))
+                return PAUSE_AFTER_FAILURE
+        nap = LONGEST_NAP if decision.look_again_in is None else decision.look_again_in
+        if decision.actions and decision.look_again_in is None:
+            nap = 0.002
+        if facts.tenure is not None:
+            nap = min(nap, facts.tenure.left)
+        return max(0.002, nap)
+
+    def _note(self, facts: Facts, decision: Decision) -> None:
+        """Tell people, and keep the record on the own disk (amendment 10)."""
+        if self._report.decided(decision):
+            self._metrics.decided(decision.rule)
+            self._errands.annotate_self("pgha.dev/status", self._report.status(facts, decision))
+        self._report.measure(self._metrics, facts)
+        self._pulse.eager = facts.run.run is Run.PRIMARY and (
+            facts.settings.synchronous and not facts.barrier.passed
+            or facts.replication.missing_for > 0
+            or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
+        )
+        r = facts.record
+        if r.stamp != self._noted and r.init == "initialized" and facts.data.data in (
+            Data.READY, Data.DIRTY
+        ):
+            self._member.remember(r)
+            self._noted = r.stamp
