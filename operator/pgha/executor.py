@@ -24,6 +24,7 @@ from pgha.member import Member
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
+from pgha.record import Record
 from pgha.rules.leaving import released
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
@@ -61,6 +62,7 @@ class Executor:
     apply_roles: Callable[[], None]
     end: Callable[[], None]
     _announced: tuple[a.Announce | None, float] = (None, float("-inf"))
+    _kept: tuple[int, int] = (0, 0)  # the stamp of the record that is on the own disk
 
     def perform(self, action: a.Action, facts: Facts) -> None:
         """Raises whatever went wrong; the caller logs it and decides anew."""
@@ -127,6 +129,7 @@ class Executor:
         tenure = self.keeper.tenure()
         if tenure is None or tenure.left < 1.0:
             return
+        self._keep(facts.record)
         if m.data.timeline + 1 < action.number and facts.data.end is not None:
             # PostgreSQL takes the number after the newest history file it knows (amendment 8).
             for number in range(m.data.timeline + 1, action.number):
@@ -137,6 +140,7 @@ class Executor:
         self.server.promote()
 
     def set_sync_names(self, action: a.SetSyncNames, facts: Facts) -> None:
+        self._keep(facts.record)
         if self.server.sync_names() != action.value:
             self.server.set_sync_names(action.value)
             self.pulse.told()
@@ -179,10 +183,10 @@ class Executor:
             return
         why = self.keeper.acquire(action.record, facts.lease.version)
         if why is None:
-            self.member.remember(self.keeper.record)  # before anything follows from it
             self.log("acquired", term=action.record.term)
             self.poll.forget()
             self.early.forget()
+            self._keep(self.keeper.record)
         else:
             self.log("not-acquired", term=action.record.term, why=why)
 
@@ -190,7 +194,17 @@ class Executor:
         why = self.keeper.write(action.record)
         if why is not None:
             raise NotWritten(f"the record on the Lease was not written: {why}")
-        self.member.remember(self.keeper.record)  # before anything follows from it
+        self._keep(self.keeper.record)
+
+    def _keep(self, record: Record) -> None:
+        """Before anything follows from a record that this member wrote, it is on the own disk.
+
+        With the next turn the record is seen on the Lease although this has failed. So it is asked
+        for again before a promotion, which an intent permits, and before a change of the quorum.
+        """
+        if record.stamp != self._kept:
+            self.member.remember(record)
+            self._kept = record.stamp
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         why = self.keeper.release(released(facts, action.end), action.successor)

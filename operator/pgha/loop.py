@@ -20,6 +20,7 @@ from pgha.rules import Decision, decide
 
 LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 PAUSE_AFTER_FAILURE = 0.5
+KEEP_AGAIN = 5.0  # seconds after which a record that could not be kept is tried again
 
 
 class Loop:
@@ -39,7 +40,8 @@ class Loop:
         self._member, self._gatherer, self._executor = member, gatherer, executor
         self._report, self._metrics, self._errands = report, metrics, errands
         self._pulse, self._log, self._clock = pulse, report.log, clock
-        self._noted = (0, 0)
+        self._kept = (0, 0)
+        self._keep_at = float("-inf")  # finite while the last try failed
         self.turned_at = clock()
         self.last: tuple[Facts, Decision] | None = None
 
@@ -50,7 +52,8 @@ class Loop:
             facts = self._gatherer.facts()
             decision = decide(facts)
             self.last = facts, decision
-            self._note(facts, decision)
+            self._tell(facts, decision)
+            self._keep(facts)
             try:
                 for action in decision.actions:
                     self._executor.perform(action, facts)
@@ -67,8 +70,8 @@ class Loop:
             nap = min(nap, facts.tenure.left)
         return max(0.002, nap)
 
-    def _note(self, facts: Facts, decision: Decision) -> None:
-        """Tell people, and keep the record on the own disk (amendment 10)."""
+    def _tell(self, facts: Facts, decision: Decision) -> None:
+        """Tell people."""
         if self._report.decided(decision):
             self._metrics.decided(decision.rule)
             self._errands.annotate_self("pgha.dev/status", self._report.status(facts, decision))
@@ -78,9 +81,29 @@ class Loop:
             or facts.replication.missing_for > 0
             or sum(s.streaming for s in facts.replication.senders) < len(facts.others())
         )
+
+    def _keep(self, facts: Facts) -> None:
+        """Keep the record on the own disk (amendment 10), or go on without where that is full.
+
+        Nothing rests on this copy. What a record permits is done by its holder alone, whose
+        executor has it on the disk before, strictly; any other member's copy follows the watch,
+        and may be late, or never come, with a disk that has room too. An older copy is no danger
+        beside a newer one: a record is rebuilt from the newest of all members'. Votes and promises
+        have files of their own, without which none is answered.
+        """
         r = facts.record
-        if r.stamp != self._noted and r.init == "initialized" and facts.data.data in (
+        if r.stamp == self._kept or r.init != "initialized" or facts.data.data not in (
             Data.READY, Data.DIRTY
-        ):
+        ) or self._clock() < self._keep_at:
+            return
+        try:
             self._member.remember(r)
-            self._noted = r.stamp
+        except OSError as e:
+            if self._keep_at == float("-inf"):
+                self._log("record-not-kept", why=(
+                    f"the record of term {r.term}, revision {r.revision} cannot be written beside "
+                    f"the data directory ({e}): make room on its volume, or mend it"
+                ))
+            self._keep_at = self._clock() + KEEP_AGAIN
+        else:
+            self._kept, self._keep_at = r.stamp, float("-inf")

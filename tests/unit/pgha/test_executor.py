@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from pgha.keeper import Keeper
 from pgha.record import Record
 from pgha.settings import Identity, Settings, Times
 from tests.simulation.cluster import SimulatedLease, World
+from tests.unit.pgha.by_hand import primary
 
 pytestmark = pytest.mark.unit
 
@@ -91,3 +95,60 @@ def test_the_fencer_of_the_present_tenure_stays_armed(ground: Ground) -> None:
     ground.acquire()
     ground.start("initdb")
     assert ground.began == [ground.deadline] and ground.deadline is not None
+
+
+class Kept:
+    """A member whose disk may be full, and PostgreSQL beside it."""
+
+    def __init__(self) -> None:
+        self.full, self.kept, self.deeds = True, [], []  # type: tuple[bool, list[Record], list[str]]
+        self.promoting = 0
+        self.data = primary().data
+
+    def remember(self, record: Record) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.kept.append(record)
+
+    def sync_names(self) -> str:
+        return ""
+
+    def set_sync_names(self, value: str) -> None:
+        self.deeds.append(value)
+
+    def promote(self) -> None:
+        self.deeds.append("promoted")
+
+    def told(self) -> None: ...
+    def look_now(self) -> None: ...
+
+
+@pytest.mark.parametrize("deed", [a.Promote(3), a.SetSyncNames("x")])
+def test_what_follows_from_a_record_waits_until_it_is_on_the_own_disk(
+    ground: Ground, deed: a.Action
+) -> None:
+    """An intent that was nowhere but on a Lease that is lost could be forgotten by everybody."""
+    ground.acquire()
+    kept: Any = Kept()
+    ground.executor.member = ground.executor.server = ground.executor.pulse = kept
+    with pytest.raises(OSError):
+        ground.executor.perform(deed, primary())
+    assert kept.deeds == []
+    kept.full = False
+    ground.executor.perform(deed, primary())
+    ground.executor.perform(deed, primary())
+    assert kept.deeds and kept.kept == [primary().record]
+
+
+def test_votes_of_before_are_forgotten_though_the_disk_is_full(ground: Ground) -> None:
+    forgotten: list[str] = []
+    given: Any = SimpleNamespace(forget=lambda: forgotten.append("votes"))
+    kept: Any = Kept()
+    ground.executor.poll = ground.executor.early = given
+    ground.executor.member, ground.executor.log = kept, lambda *_, **__: None
+    facts = replace(primary(), tenure=None, lease=replace(
+        primary().lease, version=ground.keeper.view(lambda _: False, False).version
+    ))
+    with pytest.raises(OSError):
+        ground.executor.perform(a.Acquire(Record(term=5, init="initialized")), facts)
+    assert ground.keeper.tenure() is not None and forgotten == ["votes", "votes"]
