@@ -10,9 +10,11 @@ import faulthandler
 import logging
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -156,7 +158,7 @@ class Agent:
         )
         self.loop = Loop(
             self.member, self.gatherer, self.executor, self.report, self.metrics, self.errands,
-            self.pulse,
+            self.pulse, settings.times.renew_deadline,
         )
         self.peer_server = PeerServer("", PEER_PORT, tls, {
             "/status": lambda body: self.statement.status(),
@@ -349,7 +351,18 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = Settings.read(CONFIG)
     agent = Agent(settings, Identity.of_this_container(), Api.in_cluster(), postgres_bin())
-    agent.run()
+    end_of(agent.run)
     return 0
+
+
+def end_of(run: Callable[[], None]) -> None:
+    """Run, and end the process at once if that fails: the end of an interpreter waits for threads,
+    while another one renews the lease. With PID 1 all in the container ends."""
+    try:
+        run()
+    except Exception:  # noqa: BLE001 - said, and it ends
+        traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(1)
 
 

@@ -5,6 +5,7 @@ The executor alone changes anything; what wakes the loop, and what it is wired t
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 from pgha.clock import boottime
@@ -35,11 +36,14 @@ class Loop:
         metrics: Metrics,
         errands: Errands,
         pulse: Pulse,
+        patience: float,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._member, self._gatherer, self._executor = member, gatherer, executor
         self._report, self._metrics, self._errands = report, metrics, errands
         self._pulse, self._log, self._clock = pulse, report.log, clock
+        self._patience = patience  # seconds
+        self._failing_since: float | None = None
         self._kept = (0, 0)
         self._keep_at = float("-inf")  # finite while the last try failed
         self.turned_at = clock()
@@ -49,11 +53,16 @@ class Loop:
         """One decision and its actions; the seconds until the next look."""
         self.turned_at = self._clock()
         with self._member.acting:
-            facts = self._gatherer.facts()
-            decision = decide(facts)
-            self.last = facts, decision
-            self._tell(facts, decision)
-            self._keep(facts)
+            try:
+                facts = self._gatherer.facts()
+                decision = decide(facts)
+                self.last = facts, decision
+                self._tell(facts, decision)
+                self._keep(facts)
+            except Exception as e:
+                self._failed(e)
+                return PAUSE_AFTER_FAILURE
+            self._failing_since = None
             try:
                 for action in decision.actions:
                     self._executor.perform(action, facts)
@@ -69,6 +78,23 @@ class Loop:
         if facts.tenure is not None:
             nap = min(nap, facts.tenure.left)
         return max(0.002, nap)
+
+    def _failed(self, error: Exception) -> None:
+        """Nothing was decided, for a reason that nobody foresaw. Raises it when it stays.
+
+        One such turn, of two threads that met for instance, is not worth an outage. But an agent
+        that goes on so would renew the lease and heed neither its loss, nor the record, nor a
+        SIGTERM. After the time for which a primary may go on without the API it ends, and with it
+        all in the container: its end is a death certificate, and kubelet starts it anew, later
+        each time. Until then the fencer keeps to the lease, as ever.
+        """
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}:{frame.lineno}"
+        self._log("turn-failed", why=str(error) or repr(error), where=where)
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        if self._clock() - self._failing_since > self._patience:
+            raise error
 
     def _tell(self, facts: Facts, decision: Decision) -> None:
         """Tell people."""

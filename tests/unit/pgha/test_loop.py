@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
+from pgha import agent
 from pgha.facts import Facts
-from pgha.loop import KEEP_AGAIN, Loop
+from pgha.loop import KEEP_AGAIN, PAUSE_AFTER_FAILURE, Loop
 from pgha.member import Member
 from pgha.postgres.directory import Directory
 from tests.unit.pgha.by_hand import primary
 
 pytestmark = pytest.mark.unit
 
+PATIENCE = 10.0  # seconds, renewDeadline
 NEWER = replace(primary(), lease=replace(
     primary().lease, record=replace(primary().record, revision=9)
 ))
@@ -53,7 +55,8 @@ class Ground:
             log=lambda event, **said: self.logged.append((event, said)),
         )
         self.loop = Loop(
-            Member(self.disk), given, given, given, given, given, given, clock=lambda: self.now
+            Member(self.disk), given, given, given, given, given, given, PATIENCE,
+            lambda: self.now,
         )
 
     def events(self) -> list[str]:
@@ -84,3 +87,39 @@ def test_the_record_is_kept_once_there_is_room(ground: Ground) -> None:
         ground.loop.turn()
     assert ground.disk.read_note("record") == {"record": NEWER.record.dump()}
     assert ground.disk.tried == 2
+
+
+def raises(_: object = None, __: object = None) -> Any:
+    raise RuntimeError("dictionary changed size during iteration")
+
+
+def test_one_turn_that_fails_is_said_and_does_not_end_the_agent(ground: Ground) -> None:
+    ground.facts = raises
+    assert ground.loop.turn() == PAUSE_AFTER_FAILURE
+    assert ground.events() == ["turn-failed"] and "test_loop.py" in ground.logged[0][1]["where"]
+    ground.facts = lambda: NEWER
+    ground.now += 60.0
+    assert ground.loop.turn() == 2.0 and ground.loop.last is not None
+    ground.facts = raises
+    assert ground.loop.turn() == PAUSE_AFTER_FAILURE  # counted from here
+
+
+def test_an_agent_that_cannot_decide_any_more_ends(ground: Ground) -> None:
+    """It would renew the lease and heed neither its loss nor a SIGTERM; a new one is started."""
+    ground.facts = raises
+    ground.loop.turn()
+    ground.now += PATIENCE - 0.1
+    ground.loop.turn()
+    ground.now += 0.2
+    with pytest.raises(RuntimeError):
+        ground.loop.turn()
+
+
+def test_the_process_ends_at_once_though_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter's own end waits for threads, and one of them renews the lease."""
+    ended: list[int] = []
+    monkeypatch.setattr("pgha.agent.os._exit", ended.append)
+    agent.end_of(raises)
+    assert ended == [1]
+    agent.end_of(lambda: None)
+    assert ended == [1]
