@@ -82,7 +82,9 @@ class Agent:
         self.log = self.report.log
         self.directory = Directory(pgdata, bin_dir)
         self.member = Member(self.directory)
-        self.ownership = Ownership(self.directory, identity, settings.times.lease_duration)
+        self.ownership = Ownership(
+            self.directory, identity, settings.times.lease_duration, self._lock_fd is not None
+        )
         self.server = Server(self.directory, bin_dir, RUN, self._lock_fd)
         self.sql = Sql(RUN, settings.username)
         self.guard = Guard(on_fenced=self._fenced)

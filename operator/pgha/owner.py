@@ -16,15 +16,19 @@ REFRESH = 3.0  # seconds
 
 
 class Ownership:
-    """`foreign` is True while the directory may be somebody else's."""
+    """`foreign` is True while the directory may be somebody else's. `alone`: no process of a former
+    container of this pod is left."""
 
-    def __init__(self, directory: Directory, identity: Identity, patience: float) -> None:
+    def __init__(
+        self, directory: Directory, identity: Identity, patience: float, alone: bool
+    ) -> None:
         self._directory, self._identity, self._patience = directory, identity, patience
         self._stop = threading.Event()
+        self._alone = alone
         self._seen: object = None
         self._seen_at = boottime()
         self.foreign = True
-        self._check()
+        self.check()
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="owner-mark", daemon=True).start()
@@ -33,27 +37,35 @@ class Ownership:
         """The pod leaves in good order: the next one need not wait."""
         self._stop.set()
         if not self.foreign:
-            self._directory.write_note("owner", {})
+            try:
+                self._directory.write_note("owner", {})
+            except OSError:
+                return  # the next one waits until the mark is old
 
     def _run(self) -> None:
         while not self._stop.wait(0.5 if self.foreign else REFRESH):
-            self._check()
+            self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
         try:
             mark = self._directory.read_note("owner") or {}
             mine = mark.get("uid") == self._identity.uid and (
                 mark.get("start") == self._identity.start
             )
-            if not mine and mark.get("uid") not in (None, self._identity.uid):
-                # Another pod's. A former container of this very pod is gone: kubelet starts one
-                # only after the other's end.
+            # Of a former container of this very pod: kubelet starts one only after the other's
+            # end, and the lock that PostgreSQL inherits shows that nothing of it is left.
+            own = mine or (mark.get("uid") == self._identity.uid and self._alone)
+            if not own and mark.get("uid") is not None:
                 if mark != self._seen:
                     self._seen, self._seen_at = mark, boottime()
                 if self._seen_at + self._patience > boottime():
                     self.foreign = True
                     return
-            if mine or not self._taken_by_another(mark):
+            if own:
+                # Also where a full disk refuses the refresh. Another pod may then take the mark
+                # for an old one, but it cannot write its own there, and opens nothing without.
+                self.foreign = False
+            if own or not self._taken_by_another(mark):
                 counter = int(mark.get("counter", 0)) + 1 if mine else 1
                 self._directory.write_note(
                     "owner",
