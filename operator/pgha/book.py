@@ -80,9 +80,8 @@ class Book:
     def peers(self) -> dict[str, Peer]:
         """The last answer of each member, with its age counted from when it was asked for."""
         now = boottime()
-        return {
-            name: replace(peer, age=now - sent) for name, (sent, peer) in self._answers.items()
-        }
+        answers = dict(self._answers)  # a round's thread may note another one meanwhile
+        return {name: replace(peer, age=now - sent) for name, (sent, peer) in answers.items()}
 
     def asked_since(self, name: str, moment: float) -> str | None:
         """The directory id that `name` reported when asked after `moment`, else None."""
