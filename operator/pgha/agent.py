@@ -35,12 +35,13 @@ from pgha.jobs import Jobs
 from pgha.keeper import Keeper
 from pgha.kube.client import Api
 from pgha.kube.errands import Errands
-from pgha.kube.leases import LeaseApi, parse_lease
+from pgha.kube.leases import parse_lease
 from pgha.kube.pods import PodView, parse_pod
 from pgha.kube.watching import Watch
 from pgha.loop import Loop
 from pgha.member import Member
 from pgha.owner import Ownership
+from pgha.pace import HeededLease
 from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
@@ -126,8 +127,9 @@ class Agent:
         self.ear = Ear(
             self.member, self.server.receiver, suspect.DOUBT_AFTER, self.wake, self.log
         )
+        leases = HeededLease(api, settings.name, settings.times.renew_deadline)
         self.keeper = Keeper(
-            LeaseApi(api, settings.name), identity, settings.times,
+            leases, identity, settings.times,
             allow=self.guard.allow_until, may_renew=self._may_renew,
             flushed=lambda: self.pulse.flushed, wake=self.wake, promises=self._promises,
         )
@@ -156,11 +158,11 @@ class Agent:
             settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,
             self.ballot, self.book, self.poll, self.early, self.jobs, self.pulse, self.errands,
             password=self.copies.replication_password, log=self.log,
-            apply_roles=self.copies.apply_roles, end=self._finish,
+            apply_roles=self.copies.apply_roles, end=self._finish, asked=leases.asked,
         )
         self.loop = Loop(
             self.member, self.gatherer, self.executor, self.report, self.metrics, self.errands,
-            self.pulse, settings.times.renew_deadline,
+            self.pulse, settings.times,
         )
         self.peer_server = PeerServer("", PEER_PORT, tls, {
             "/status": lambda body: self.statement.status(),

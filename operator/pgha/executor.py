@@ -21,6 +21,7 @@ from pgha.jobs import Jobs
 from pgha.keeper import Keeper
 from pgha.kube.errands import Errands
 from pgha.member import Member
+from pgha.pace import Backoff
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
@@ -38,7 +39,12 @@ WAL_WITHIN = 30.0  # seconds for reading the exact end of WAL
 
 
 class NotWritten(Exception):
-    """A compare-and-swap failed: what was to follow it is not done."""
+    """A compare-and-swap failed: what was to follow it is not done. `asked`: seconds for which the
+    API server wants to be left alone."""
+
+    def __init__(self, why: str, asked: float = 0.0) -> None:
+        super().__init__(why)
+        self.asked = asked
 
 
 @dataclass
@@ -61,8 +67,13 @@ class Executor:
     log: Callable[..., None]
     apply_roles: Callable[[], None]
     end: Callable[[], None]
+    asked: Callable[[], float] = lambda: 0.0  # seconds for which the Lease is to be left alone
+    clock: Callable[[], float] = boottime
     _announced: tuple[a.Announce | None, float] = (None, float("-inf"))
     _kept: tuple[int, int] = (0, 0)  # the stamp of the record that is on the own disk
+
+    def __post_init__(self) -> None:
+        self._acquiring = Backoff(self.settings.times.retry_period, lambda: self.clock())
 
     def perform(self, action: a.Action, facts: Facts) -> None:
         """Raises whatever went wrong; the caller logs it and decides anew."""
@@ -181,19 +192,32 @@ class Executor:
     def acquire(self, action: a.Acquire, facts: Facts) -> None:
         if facts.promised > 0 and facts.tenure is None:
             return
-        why = self.keeper.acquire(action.record, facts.lease.version)
+        if self._acquiring.left > 0:
+            return  # it has failed, which was said; the rule goes on asking for it
+        judged = facts.lease.version
+        sent = self._version() == judged
+        why = self.keeper.acquire(action.record, judged)
         if why is None:
+            self._acquiring.worked()
             self.log("acquired", term=action.record.term)
             self.poll.forget()
             self.early.forget()
             self._keep(self.keeper.record)
-        else:
-            self.log("not-acquired", term=action.record.term, why=why)
+            return
+        self.log("not-acquired", term=action.record.term, why=why)
+        if sent:
+            # Another Lease than the one that was judged is a new matter: nothing to wait for.
+            self._acquiring.failed(self._version() != judged, self.asked())
+
+    def _version(self) -> str:
+        return self.keeper.view(lambda incarnation: False, False).version
 
     def write_record(self, action: a.WriteRecord, facts: Facts) -> None:
+        if (asked := self.asked()) > 0:
+            raise NotWritten("the API server asks to leave the Lease alone", asked)
         why = self.keeper.write(action.record)
         if why is not None:
-            raise NotWritten(f"the record on the Lease was not written: {why}")
+            raise NotWritten(f"the record on the Lease was not written: {why}", self.asked())
         self._keep(self.keeper.record)
 
     def _keep(self, record: Record) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
+from pgha.actions import WriteRecord
 from pgha.clock import boottime
 from pgha.executor import Executor, NotWritten
 from pgha.facts import Data, Facts, Run
@@ -15,12 +16,16 @@ from pgha.gather import Gatherer
 from pgha.http.metrics import Metrics
 from pgha.kube.errands import Errands
 from pgha.member import Member
+from pgha.pace import AT_ONCE, Backoff, Pace
 from pgha.pulse import Pulse
 from pgha.report import Report
 from pgha.rules import Decision, decide
+from pgha.settings import Times
 
 LONGEST_NAP = 10.0  # seconds between two looks when nothing happens
 PAUSE_AFTER_FAILURE = 0.5
+FIRST_REFUSED = 0.05  # seconds after a record that was not written, then twice as long each time
+LONGEST_REFUSED = 2.0  # seconds; there is more to be decided than what waits for the record
 KEEP_AGAIN = 5.0  # seconds after which a record that could not be kept is tried again
 
 
@@ -36,14 +41,16 @@ class Loop:
         metrics: Metrics,
         errands: Errands,
         pulse: Pulse,
-        patience: float,
+        times: Times,
         clock: Callable[[], float] = boottime,
     ) -> None:
         self._member, self._gatherer, self._executor = member, gatherer, executor
         self._report, self._metrics, self._errands = report, metrics, errands
         self._pulse, self._log, self._clock = pulse, report.log, clock
-        self._patience = patience  # seconds
+        self._patience = times.renew_deadline
         self._failing_since: float | None = None
+        self._pace = Pace(clock)
+        self._writing = Backoff(times.retry_period, clock, FIRST_REFUSED)
         self._kept = (0, 0)
         self._keep_at = float("-inf")  # finite while the last try failed
         self.turned_at = clock()
@@ -63,21 +70,28 @@ class Loop:
                 self._failed(e)
                 return PAUSE_AFTER_FAILURE
             self._failing_since = None
-            try:
-                for action in decision.actions:
-                    self._executor.perform(action, facts)
-            except NotWritten as e:
-                self._log("not-written", rule=decision.rule, why=str(e))
-                return 0.05
-            except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
-                self._log("action-failed", rule=decision.rule, why=str(e) or repr(e))
-                return PAUSE_AFTER_FAILURE
-        nap = LONGEST_NAP if decision.look_again_in is None else decision.look_again_in
-        if decision.actions and decision.look_again_in is None:
-            nap = 0.002
+            nap = self._act(facts, decision)
         if facts.tenure is not None:
             nap = min(nap, facts.tenure.left)
-        return max(0.002, nap)
+        return max(AT_ONCE, nap)
+
+    def _act(self, facts: Facts, decision: Decision) -> float:
+        """Perform the actions; the seconds until the next look."""
+        try:
+            for action in decision.actions:
+                self._executor.perform(action, facts)
+        except NotWritten as e:
+            self._log("not-written", rule=decision.rule, why=str(e))
+            self._writing.failed(changed=False, asked=e.asked)
+            return min(self._writing.left, LONGEST_REFUSED)
+        except Exception as e:  # noqa: BLE001 - said; the next facts decide what follows
+            self._log("action-failed", rule=decision.rule, why=str(e) or repr(e))
+            return PAUSE_AFTER_FAILURE
+        if any(isinstance(action, WriteRecord) for action in decision.actions):
+            self._writing.worked()
+        if decision.look_again_in is not None:
+            return decision.look_again_in
+        return self._pace.after(decision) if decision.actions else LONGEST_NAP
 
     def _failed(self, error: Exception) -> None:
         """Nothing was decided, for a reason that nobody foresaw. Raises it when it stays.

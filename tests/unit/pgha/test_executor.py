@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from pgha import actions as a
-from pgha.executor import Executor
+from pgha.executor import Executor, NotWritten
 from pgha.facts import Facts
 from pgha.jobs import Jobs, Kind
 from pgha.keeper import Keeper
+from pgha.kube.errors import ApiError, ApiUnreachable, Conflict
+from pgha.kube.leases import RawLease
+from pgha.pace import HeededLease
 from pgha.record import Record
 from pgha.settings import Identity, Settings, Times
 from tests.simulation.cluster import SimulatedLease, World
@@ -152,3 +155,116 @@ def test_votes_of_before_are_forgotten_though_the_disk_is_full(ground: Ground) -
     with pytest.raises(OSError):
         ground.executor.perform(a.Acquire(Record(term=5, init="initialized")), facts)
     assert ground.keeper.tenure() is not None and forgotten == ["votes", "votes"]
+
+
+class Server429:
+    """An API server that answers as it is told to, and counts what is written."""
+
+    def __init__(self, lease: RawLease) -> None:
+        self.lease, self.writes = lease, 0
+        self.error: ApiError | None = ApiError(429, "TooManyRequests", "too many requests")
+        self.taken: list[str] = []  # who writes first, each time
+
+    def read(self, timeout: float) -> RawLease:
+        return self.lease
+
+    def write(self, lease: RawLease, timeout: float) -> RawLease:
+        self.writes += 1
+        if self.taken:
+            number = int(self.lease.resource_version) + 1
+            self.lease = replace(
+                self.lease, resource_version=str(number), holder=self.taken.pop(0)
+            )
+            raise Conflict(409, "Conflict", "the object has been modified")
+        if self.error is not None:
+            raise self.error
+        return replace(lease, resource_version=str(int(self.lease.resource_version) + 1))
+
+
+class Candidate(Ground):
+    """A member that wants the lease, and decides so every 10 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.api = Server429(RawLease("5", "u", object={"metadata": {"name": "a"}}))
+        self.asked, self.failures = 0.0, 0
+        self.keeper._api = self.api  # type: ignore[assignment]
+        self.keeper.observe(self.api.lease)
+        ignored: Any = SimpleNamespace(
+            remember=lambda record: None, forget=lambda: None
+        )
+        e = self.executor
+        e.member = e.poll = e.early = ignored
+        e.log = lambda event, **_: setattr(
+            self, "failures", self.failures + (event == "not-acquired")
+        )
+        e.asked = lambda: self.asked
+        e.clock = lambda: self.world.now
+
+    def seconds(self, seconds: float) -> int:
+        """So many attempts are made in this time; ends with the first that succeeds."""
+        until, before = self.world.now + seconds, self.api.writes
+        while self.world.now < until and self.keeper.tenure() is None:
+            view = self.keeper.view(lambda _: False, False)
+            facts = replace(primary(), tenure=None, lease=view)
+            self.executor.perform(a.Acquire(Record(term=5)), facts)
+            self.world.now += 0.01
+        return self.api.writes - before
+
+
+def test_a_lease_that_is_refused_is_not_asked_for_without_end() -> None:
+    member = Candidate()
+    assert member.seconds(0.09) == 1
+    assert member.seconds(0.03) == 1
+    assert member.seconds(10.0) <= 8
+    assert member.failures == member.api.writes
+
+
+def test_the_server_is_left_alone_for_as_long_as_it_asks() -> None:
+    member = Candidate()
+    member.asked = 5.0
+    assert member.seconds(4.95) == 1
+    member.asked = 0.0
+    assert member.seconds(0.2) >= 1
+
+
+def test_one_failed_attempt_costs_a_failover_a_tenth_of_a_second() -> None:
+    member = Candidate()
+    member.api.error = ApiUnreachable("connection reset")
+    began = member.world.now
+    assert member.seconds(0.05) == 1
+    member.api.error = None
+    assert member.seconds(1.0) == 1 and member.keeper.tenure() is not None
+    assert member.world.now - began < 0.13
+
+
+def test_after_a_race_that_was_lost_the_lease_is_asked_for_as_it_is_now() -> None:
+    """A Conflict shows another Lease, which may be free again."""
+    member = Candidate()
+    member.api.error, member.api.taken = None, ["a-1/u/s", "a-2/u/s"]
+    assert member.seconds(0.05) == 3 and member.keeper.tenure() is not None
+
+
+def test_a_record_is_not_written_while_the_server_asks_to_wait() -> None:
+    member = Candidate()
+    member.api.error = None
+    member.seconds(0.05)
+    writes, member.asked = member.api.writes, 3.0
+    with pytest.raises(NotWritten) as refused:
+        member.executor.perform(a.WriteRecord(Record(term=5)), primary())
+    assert refused.value.asked == 3.0 and member.api.writes == writes
+
+
+def test_a_retry_after_is_heeded_up_to_a_limit() -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise ApiError(429, "TooManyRequests", "too many requests", retry_after=wishes.pop(0))
+
+    wishes = [5.0, 3600.0, None]
+
+    lease = HeededLease(
+        SimpleNamespace(namespace="n", request=refuse), "a", 10.0, lambda: 0.0  # type: ignore[arg-type]
+    )
+    for waits in (5.0, 10.0, 0.0):
+        with pytest.raises(ApiError):
+            lease.write(RawLease("5", "u"), 1.0)
+        assert lease.asked() == waits

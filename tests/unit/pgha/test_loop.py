@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from pgha import agent
-from pgha.facts import Facts
+from pgha.executor import NotWritten
+from pgha.facts import Facts, Job, Tenure
 from pgha.loop import KEEP_AGAIN, PAUSE_AFTER_FAILURE, Loop
 from pgha.member import Member
 from pgha.postgres.directory import Directory
-from tests.unit.pgha.by_hand import primary
+from pgha.settings import Times
+from tests.unit.pgha.by_hand import primary, standby
 
 pytestmark = pytest.mark.unit
 
-PATIENCE = 10.0  # seconds, renewDeadline
+TIMES = Times()
+PATIENCE, RETRY = TIMES.renew_deadline, TIMES.retry_period  # seconds
 NEWER = replace(primary(), lease=replace(
     primary().lease, record=replace(primary().record, revision=9)
 ))
@@ -55,7 +58,7 @@ class Ground:
             log=lambda event, **said: self.logged.append((event, said)),
         )
         self.loop = Loop(
-            Member(self.disk), given, given, given, given, given, given, PATIENCE,
+            Member(self.disk), given, given, given, given, given, given, TIMES,
             lambda: self.now,
         )
 
@@ -123,3 +126,38 @@ def test_the_process_ends_at_once_though_threads_run(monkeypatch: pytest.MonkeyP
     assert ended == [1]
     agent.end_of(lambda: None)
     assert ended == [1]
+
+
+def cancelled() -> Facts:
+    """Rule birth-without-lease, again and again, until the job has ended."""
+    f = standby()
+    return replace(f, job=Job("initdb", running=True))
+
+
+def test_a_decision_that_is_made_again_does_not_spin(ground: Ground) -> None:
+    ground.facts = cancelled
+    naps = [ground.loop.turn() for _ in range(4)]
+    assert naps == [0.002, 0.1, 0.1, 0.1] and len(ground.done) == 4
+
+
+def test_a_record_that_is_not_written_is_tried_again_soon_and_then_less_often(
+    ground: Ground,
+) -> None:
+    def refused(action: object, facts: Facts) -> None:
+        raise NotWritten("too many requests")
+
+    ground.facts, ground.perform = cancelled, refused
+    naps = []
+    for _ in range(8):
+        naps.append(ground.loop.turn())
+        ground.now += naps[-1]
+    assert naps == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, RETRY, RETRY])
+
+
+def test_the_end_of_the_tenure_is_not_slept_through(ground: Ground) -> None:
+    def refused(action: object, facts: Facts) -> None:
+        raise NotWritten("too many requests", asked=5.0)
+
+    leaves = replace(NEWER, leaving=True, tenure=Tenure(4, 0.3, 50.0))
+    ground.facts, ground.perform = lambda: leaves, refused
+    assert ground.loop.turn() == 0.3
