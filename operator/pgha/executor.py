@@ -35,6 +35,7 @@ FAST_STOP = 25.0  # seconds for a fast stop before an immediate one
 IMMEDIATE_STOP = 3.0  # seconds before SIGKILL
 DETACH_WITHIN = 3.0
 REPEAT_AFTER = 60.0  # seconds until the same sentence becomes an Event again
+CHECKPOINT_AGAIN = 1.0  # seconds after one that failed
 WAL_WITHIN = 30.0  # seconds for reading the exact end of WAL
 
 
@@ -69,6 +70,7 @@ class Executor:
     end: Callable[[], None]
     asked: Callable[[], float] = lambda: 0.0  # seconds for which the Lease is to be left alone
     clock: Callable[[], float] = boottime
+    pause: Callable[[float], None] = time.sleep
     _announced: tuple[a.Announce | None, float] = (None, float("-inf"))
     _kept: tuple[int, int] = (0, 0)  # the stamp of the record that is on the own disk
 
@@ -164,17 +166,21 @@ class Executor:
         self.member.checkpoint_term = tenure.term
 
         def run() -> None:
+            done = False
             try:
                 self.sql.checkpoint(timeout=600.0)
+                self.member.rewindable_term, done = tenure.term, True
             except Exception as e:  # noqa: BLE001
                 self.log("checkpoint-failed", why=str(e))
-                self.member.checkpoint_term = 0
-            else:
-                self.member.rewindable_term = tenure.term
             try:
                 self.apply_roles()
             except Exception as e:  # noqa: BLE001 - the roles of before stay; the next term tries
                 self.log("roles-not-applied", why=str(e))
+            if not done:
+                # Until it is asked for again the rules behind this one get their turn.
+                self.pause(CHECKPOINT_AGAIN)
+                if self.member.checkpoint_term == tenure.term:
+                    self.member.checkpoint_term = 0
 
         threading.Thread(target=run, name="checkpoint", daemon=True).start()
 

@@ -19,7 +19,9 @@ from pgha.keeper import Keeper
 from pgha.kube.errors import ApiError, ApiUnreachable, Conflict
 from pgha.kube.leases import RawLease
 from pgha.pace import HeededLease
+from pgha.postgres.sql import SqlError
 from pgha.record import Record
+from pgha.rules import decide
 from pgha.settings import Identity, Settings, Times
 from tests.simulation.cluster import SimulatedLease, World
 from tests.unit.pgha.by_hand import primary
@@ -268,3 +270,69 @@ def test_a_retry_after_is_heeded_up_to_a_limit() -> None:
         with pytest.raises(ApiError):
             lease.write(RawLease("5", "u"), 1.0)
         assert lease.asked() == waits
+
+
+class Checkpoints:
+    """SQL that fails at once, and a second that lasts until the test lets it pass."""
+
+    def __init__(self) -> None:
+        self.roles = threading.Semaphore(0)
+        self.pausing, self.passed = threading.Semaphore(0), threading.Semaphore(0)
+        self.fails, self.count, self.pauses = True, 0, []  # type: tuple[bool, int, list[float]]
+
+    def checkpoint(self, timeout: float) -> None:
+        self.count += 1
+        if self.fails:
+            raise SqlError("sorry, too many clients already")
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.pausing.release()
+        assert self.passed.acquire(timeout=WITHIN)
+
+
+def settle() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint":
+            thread.join(WITHIN)
+
+
+def test_a_checkpoint_that_fails_at_once_is_tried_again_after_a_second(ground: Ground) -> None:
+    """Until then the rules behind it get their turn: it counts as asked for."""
+    sql: Any = Checkpoints()
+    m: Any = SimpleNamespace(checkpoint_term=0, rewindable_term=0)
+    e = ground.executor
+    e.member, e.sql, e.log, e.apply_roles = m, sql, lambda *_, **__: None, sql.roles.release
+    e.pause = sql.pause
+    facts = primary()
+
+    def rule() -> str:
+        asked = replace(facts, run=replace(facts.run, asked_checkpoint_term=m.checkpoint_term))
+        return decide(asked).rule
+
+    assert rule() == "first-checkpoint"
+    e.perform(a.Checkpoint(), facts)
+    assert sql.pausing.acquire(timeout=WITHIN)
+    assert rule() == "primary" and sql.count == 1 and sql.pauses == [1.0]
+    assert sql.roles.acquire(timeout=0)  # the roles do not wait for it
+    sql.passed.release()
+    settle()
+    assert rule() == "first-checkpoint"
+    sql.fails = False
+    e.perform(a.Checkpoint(), facts)
+    settle()
+    assert rule() == "primary" and m.rewindable_term == 4
+
+
+def test_a_failure_of_an_earlier_term_asks_for_no_checkpoint_of_this_one(ground: Ground) -> None:
+    sql: Any = Checkpoints()
+    m: Any = SimpleNamespace(checkpoint_term=0, rewindable_term=0)
+    e = ground.executor
+    e.member, e.sql, e.log, e.apply_roles = m, sql, lambda *_, **__: None, lambda: None
+    e.pause = sql.pause
+    e.perform(a.Checkpoint(), primary())
+    assert sql.pausing.acquire(timeout=WITHIN)
+    m.checkpoint_term = 5
+    sql.passed.release()
+    settle()
+    assert m.checkpoint_term == 5
