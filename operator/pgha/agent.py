@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pgha import copies
+from pgha import copies, sigterm
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
@@ -180,6 +180,8 @@ class Agent:
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, self._terminated)
         signal.signal(signal.SIGCHLD, lambda *_: self._bell.ring())
+        if sigterm.came:
+            self._terminated()
         say_who_dies(self.identity.incarnation)
         self.log("agent-started", incarnation=self.identity.incarnation,
                  version=self.settings.version, pid=os.getpid())
@@ -337,6 +339,11 @@ class Agent:
     def _pods_changed(self, objects: dict[str, dict[str, Any]]) -> None:
         self._pod_objects = objects
         self._pods = {name: parse_pod(obj) for name, obj in objects.items()}
+        own = self._pods.get(self.identity.pod)
+        if own is not None and own.uid == self.identity.uid and own.deleting:
+            # As good as SIGTERM, of which there is one: a deletion is never taken back. Another
+            # UID's is of the pod before this one, or of the next.
+            self._leaving = True
         self._bell.ring()
 
     def _set_changed(self, objects: dict[str, dict[str, Any]]) -> None:
