@@ -40,6 +40,6 @@ def dump(asked: Request | Waiver) -> str:
 def _object(text: str | None) -> dict[str, Any] | None:
     try:
         given = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return given if isinstance(given, dict) else None

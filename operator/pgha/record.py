@@ -176,7 +176,9 @@ class Record:
             return cls._of(given)
         except RecordError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
+        except (
+            ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError
+        ) as e:
             raise RecordError(
                 f"the record on the Lease cannot be read ({e}): restore the annotation "
                 "pgha.dev/record, or remove it to have it rebuilt from all members"

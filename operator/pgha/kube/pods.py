@@ -107,7 +107,7 @@ def _incarnation(state: Mapping[str, Any]) -> str | None:
     if text.startswith("{"):
         try:
             text = str(json.loads(text).get("incarnation", ""))
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             return None
     else:
         text = text.splitlines()[0].strip() if text else ""

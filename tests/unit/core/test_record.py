@@ -48,6 +48,12 @@ def test_any_text_is_a_record_or_one_sentence(text: str) -> None:
         assert "\n" not in str(e)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"term": 1e999}', '{"readQuorum": Infinity}'])
+def test_what_json_allows_and_nobody_can_hold_is_refused(text: str) -> None:
+    with pytest.raises(RecordError, match="cannot be read"):
+        Record.parse(text)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner,

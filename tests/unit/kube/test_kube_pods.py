@@ -66,6 +66,7 @@ def test_both_states_certify() -> None:
         {"terminated": {"message": "FATAL:  could not write"}},
         {"terminated": {"message": '{"incarnation": 7'}},
         {"terminated": {"message": "[]"}},
+        {"terminated": {"message": '{"a":' * 100_000}},
         {"terminated": {"message": 7}},
         {"running": {"message": ID}},
         {"waiting": {"message": ID}},

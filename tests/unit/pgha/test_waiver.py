@@ -212,7 +212,8 @@ def test_lag_is_no_reason_against_the_one_that_is_named() -> None:
 
 
 @pytest.mark.parametrize("text", [
-    None, "", "{", "[]", "1", '"x"', "{}", '{"id": "x"}', '{"id": "x", "member": "c-0"}',
+    "[" * 100_000, None, "", "{", "[]", "1", '"x"', "{}", '{"id": "x"}',
+    '{"id": "x", "member": "c-0"}',
     '{"id": "x", "member": 1, "term": 4}', '{"id": "x", "member": "c-0", "term": "4"}',
     '{"id": "x", "member": "c-0", "term": true}', '{"member": "c-0", "term": 4}',
 ])
