@@ -182,6 +182,9 @@ class Gatherer:
             if receiver is not None and receiver.lsn is not None:
                 m.last_received_at, m.fruitless, receiving = now, 0, True
                 m.flushed = receiver.lsn
+                # Consistent and following another primary, with a flush that has succeeded.
+                if run is Run.STANDBY and self.pulse.mended():
+                    self.log("io-error-over", flushed=str(receiver.lsn))
         return RunView(
             run=run,
             attached_to=m.attached_to,

@@ -88,6 +88,13 @@ class Pulse:
             return f"PostgreSQL has not answered a new connection for {silent:.0f} s"
         return None
 
+    def mended(self) -> bool:
+        """This standby has flushed WAL that it received since: an I/O error here has passed. True
+        if there was one to forget. A mere restart proves nothing: the lease would come straight
+        back, to a disk that may fail again."""
+        was, self._ill = self._ill, ""
+        return was != ""
+
     def seen(self) -> Replication:
         """The last look, with what the members have said of their directories since."""
         known = self._senders

@@ -163,4 +163,5 @@ def _promotion(m: Member) -> None:
     s = m.server
     if s.run == "standby" and s.promoting and m.world.now >= m.promote_at:
         m.directory.promote(s.promoting)
+        m.pulse.begin()
         s.run, s.attached, m.end = "primary", None, None

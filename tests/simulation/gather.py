@@ -53,6 +53,8 @@ def facts_of(m: Member) -> Facts:
     }
     if s.run == "primary":
         m.primary_at = w.now
+    elif m.receiving():
+        m.pulse.mended()
     run = RunView(
         RUNS[s.run], s.attached, s.attached_term, w.now - s.attached_at,
         m.receiving(), w.now - m.stopped_at, timeline=d.timeline if s.run == "primary"
@@ -75,7 +77,7 @@ def facts_of(m: Member) -> Facts:
         replication=_replication(m), barrier=_barrier(m),
         job=Job(m.job[0] if m.job else "", running),
         request=m.request, waiver=m.waiver, curious_for=curious,
-        free_bytes=m.free_bytes(),
+        free_bytes=m.free_bytes(), healthy=not m.ill(), unhealthy_why=m.ill(),
     )
 
 

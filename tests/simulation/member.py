@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pgha.ballot import Ballot
@@ -30,6 +31,8 @@ from pgha.peers.messages import (
     parse,
     to_json,
 )
+from pgha.postgres.sql import Sql
+from pgha.pulse import Pulse
 from pgha.record import Record
 from pgha.rules import decide, suspect
 from pgha.rules.table import Decision
@@ -93,6 +96,7 @@ class Member:
     retired: bool = False  # scaled away: its volume stays, its pod does not come back
     keeper: Keeper = field(init=False)
     ballot: Ballot = field(init=False)
+    pulse: Pulse = field(init=False)
 
     # -- containers -----------------------------------------------------------------------------
 
@@ -113,6 +117,11 @@ class Member:
         )
         if not self.directory.ready and not self.directory.dirty:
             self.ballot.fresh_directory()
+        self.pulse = Pulse(  # only what it knows of an I/O error: it looks at nothing here
+            Sql(Path("/nowhere"), "postgres"), is_primary=lambda: False, timeline=lambda: 0,
+            directory_of=lambda name, since: None, wanted=lambda: (0, frozenset()),
+            wake=lambda: None,
+        )
         self.alive, self.paused, self.leaving = True, False, False
         self.server.stop()
         self.fence_at, self.end, self.seen, self.votes = None, None, {}, Votes()
@@ -185,7 +194,7 @@ class Member:
 
     def renew(self) -> None:
         """The renewal thread's step, when it is due."""
-        if self.world.now < self.next_renewal or self.keeper.tenure() is None:
+        if self.world.now < self.next_renewal or self.keeper.tenure() is None or self.ill():
             return
         times = self.settings.times
         if self.keeper._put(None) is None:
@@ -228,6 +237,9 @@ class Member:
         term, at = self.heard
         return self.world.now - at if term and term == self.record().term else None
 
+    def ill(self) -> str:
+        return self.pulse.ill(0.0) or ""
+
     def free_bytes(self) -> int:
         return self.free
 
@@ -266,7 +278,8 @@ class Member:
         return Peer(
             self.name, 0.0, self.identity.uid, d.id or None,
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
-            RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None, ready,
+            RUNS[self.server.run], 7 if d.ready else None, d.end if ready else None,
+            ready and not self.ill(),
             view.record.term, self.rewindable, self.receiving(),
             self.noted, self.settings.hot, self.leaving, self.free_bytes(), self.silent(),
         )
@@ -282,7 +295,7 @@ class Member:
             position = Position(answer.timeline, LSN(answer.lsn))
         return Vote(
             self.name, answer.directory_id, answer.granted, position,
-            branch_of(self.record(), d.history, d.timeline, d.end.lsn), True,
+            branch_of(self.record(), d.history, d.timeline, d.end.lsn), not self.ill(),
         )
 
     def early_vote(self, term: int, version: str, candidate: str) -> Vote:
