@@ -17,6 +17,19 @@ def primary_of(cluster: Cluster) -> Member:
     return found
 
 
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_the_lease_does_not_go_in_circles_past_an_ill_member_with_more_wal(
+    synchronous: bool,
+) -> None:
+    """It was never acknowledged: enough others are heard, and the ill one takes no lease."""
+    cluster = Cluster(synchronous)
+    first = primary_of(cluster)
+    first.directory.wal.append((first.directory.timeline, 10**9))
+    first.pulse._ill = "an I/O error"
+    cluster.passes(LONG)
+    assert primary_of(cluster) is not first
+
+
 def test_who_had_an_io_error_once_takes_over_from_its_successor() -> None:
     cluster = Cluster(synchronous=False)
     first = primary_of(cluster)

@@ -137,13 +137,26 @@ def _yield(f: Facts) -> Do | None:
     better = [
         v for v in _granted(f)
         if v.position is not None and v.position > f.data.end
-        and v.branch is not Branch.DIVERGED and (v.healthy or f.record.write_quorum > 0)
+        and v.branch is not Branch.DIVERGED and (v.healthy or _counts(f))
         or f.data.branch is Branch.DIVERGED and v.branch in (Branch.SAME, Branch.BEHIND)
     ]
     if not better:
         return None
+    if f.votes.pending and not any(v.healthy for v in better):
+        return Do((), f"{better[0].name} has more WAL but is ill: are the others enough?",
+                  look_again_in=0.1)
     best = max(better, key=lambda v: (v.position or f.data.end, v.name))
     return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
+
+
+def _counts(f: Facts) -> bool:
+    """May an acknowledged commit be in the WAL of an ill voter alone, of those that are heard?
+
+    Not where enough others are heard to know every one (law, point 7): what the ill one has more
+    was acknowledged to nobody. It takes no lease, so that yielding to it would be for ever.
+    """
+    fit = sum(v.healthy for v in _granted(f)) + f.record.votes(f.me, f.data.directory_id)
+    return f.record.write_quorum > 0 and (f.record.degraded or fit < f.record.read_quorum)
 
 
 def _awaited(f: Facts) -> str | None:
