@@ -1,8 +1,9 @@
 """A watch of a few objects that survives whatever the API server does. Owns one thread each.
 
 List once, then watch from the list's resourceVersion, and again from the last one seen when a
-stream ends. Only 410 (too old) leads to a new list. It decides nothing: callbacks learn of changes
-and of the moment from which the objects may be out of date.
+stream ends. A new list follows on 410 (too old), and where the last version may be of a future that
+etcd was restored from: 504 (too large), or a stream without even a bookmark. It decides nothing:
+callbacks learn of changes and of the moment from which the objects may be out of date.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ STREAM_SECONDS = (240, 300)  # a random length, so that three agents do not reco
 QUIET_SECONDS = 90.0  # the server sends a bookmark each minute; silence beyond is a hang
 BACKOFF = (0.2, 2.0)
 SETTLED_SECONDS = 5.0  # a stream that lasted so long was no failure
+TOO_LARGE = 504  # the server waits for a version, and gives up
 MAX_LINE = 4 * 1024 * 1024
 
 
@@ -120,6 +122,8 @@ class Watch:
                     continue  # an ordinary event: list again at once
                 self._failed(ApiError(410, "Gone", f"{self._path}: the list is already too old"))
             except ApiError as error:
+                if error.status == TOO_LARGE:
+                    self._version = None
                 self._failed(error)
             except Exception as error:  # a watch must outlive any surprise
                 log.exception("watch %s", self._path)
@@ -176,18 +180,21 @@ class Watch:
                 sock.settimeout(self._quiet)
             opened_at = self._clock()
             try:
-                pending = b""
+                pending, mute = b"", True
                 while not self._stopping.is_set() and self._version is not None:
                     try:
                         part = response.read1(65536)
                     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                         if self._stopping.is_set() or self._version is None:
                             return
+                        if mute and self._clock() - opened_at >= self._quiet:
+                            self._version = None
                         raise ApiUnreachable(
                             f"watch of {self._path} broke off ({error})"
                         ) from error
                     if not part:
                         return
+                    mute = False
                     *lines, pending = (pending + part).split(b"\n")
                     if len(pending) > MAX_LINE:
                         raise ApiError(0, "TooLarge", f"watch of {self._path}: an endless event")
