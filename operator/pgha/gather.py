@@ -86,6 +86,9 @@ class Gatherer:
     log: Callable[..., None]
     _was: Run = field(default=Run.STOPPED)
 
+    def __post_init__(self) -> None:
+        self.keeper.recall(self.member.kept())  # before anybody is told of the Lease
+
     def declared(self) -> tuple[str, ...]:
         count = self.replicas()
         return tuple(self.settings.member(i) for i in range(count)) if count else ()

@@ -76,8 +76,10 @@ class Keeper:
 
     # -- observing ------------------------------------------------------------------------------
 
-    def observe(self, raw: RawLease | None) -> None:
-        """The Lease as a watch or a read showed it; None: there is none."""
+    def observe(self, raw: RawLease | None, after: RawLease | None = None) -> None:
+        """The Lease as a watch or a read showed it; None: there is none. `after`: what was known
+        before a consistent read was sent. If that still is what is known, an older version is no
+        answer that lags behind: etcd was restored."""
         with self._state:
             old = self._raw
             if raw is None:
@@ -86,7 +88,7 @@ class Keeper:
                 self._why = ""
                 self._wake()
                 return
-            if old is not None and old.uid == raw.uid and _older(raw, old):
+            if old is not None and old.uid == raw.uid and _older(raw, old) and after != old:
                 return  # an answer of an API server that lags behind
             if old is None or self._missing or _essence(old) != _essence(raw):
                 self._changed_at = self._clock()
@@ -94,8 +96,8 @@ class Keeper:
                 self._unsettled = False
             self._raw, self._missing = raw, False
             try:
-                self._record = Record.parse(raw.annotations.get(RECORD))
-                self._why = ""
+                shown, self._why = Record.parse(raw.annotations.get(RECORD)), ""
+                self._record = self._record if _goes_back(shown, self._record) else shown
             except RecordError as e:
                 self._why = str(e)
             held = self._held
@@ -104,6 +106,12 @@ class Keeper:
             elif held is not None and self._record.term > held.term:
                 self._lose(f"the record shows term {self._record.term}")
         self._wake()
+
+    def recall(self, kept: Record) -> None:
+        """The record on the own disk, unless the Lease shows a newer one, or none."""
+        with self._state:
+            if self._raw is None or _goes_back(self._record, kept):
+                self._record = kept
 
     @property
     def record(self) -> Record:
@@ -314,8 +322,9 @@ class Keeper:
             return None
 
     def _reread(self) -> None:
+        known = self._raw
         try:
-            self.observe(self._api.read(timeout=self._times.retry_period))
+            self.observe(self._api.read(timeout=self._times.retry_period), known)
         except NotFound:
             self.observe(None)
         except ApiError:
@@ -370,6 +379,12 @@ def _essence(raw: RawLease) -> tuple[object, ...]:
         raw.uid, raw.holder, raw.renew_time, raw.transitions, raw.duration,
         raw.annotations.get(RECORD),
     )
+
+
+def _goes_back(shown: Record, known: Record) -> bool:
+    """None gives up a newer record (amendment 10); a lost or a foreign one is another matter."""
+    same = shown.init == known.init == "initialized" and shown.system_id == known.system_id
+    return same and shown.stamp < known.stamp
 
 
 def _older(a: RawLease, b: RawLease) -> bool:

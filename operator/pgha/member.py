@@ -13,7 +13,7 @@ from pgha.clock import boottime
 from pgha.facts import Data, DataView
 from pgha.lsn import LSN, History, Position
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
-from pgha.record import Record
+from pgha.record import Record, RecordError
 
 STATES = {
     DirectoryState.EMPTY: Data.EMPTY,
@@ -112,6 +112,13 @@ class Member:
         kept = (self.directory.read_note("record") or {}).get("record")
         if record.init == "initialized" and record.outdates(kept):
             self.directory.write_note("record", {"record": record.dump()})
+
+    def kept(self) -> Record:
+        """The newest record that this member saw; an empty one where none can be read."""
+        try:
+            return Record.parse((self.directory.read_note("record") or {}).get("record"))
+        except (OSError, RecordError):
+            return Record()
 
     def promoted(self, timeline: int) -> None:
         """PostgreSQL is a primary on `timeline` now."""

@@ -19,6 +19,7 @@ from pgha.lsn import LSN, History, Position, Switch
 from pgha.quorum import quorum_of
 
 RECORD_BYTES = 64
+OTHERS = 100  # versions between two of the Lease's: those of all other objects
 
 
 @dataclass
@@ -30,7 +31,7 @@ class World:
     random: random.Random = field(default_factory=random.Random)
     lease: RawLease | None = None
     api_down: bool = False
-    versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1, OTHERS))
     cut: set[str] = field(default_factory=set)
     wide: bool = False  # decisions that are late, links cut one by one, watches that lag
     api_cut: set[str] = field(default_factory=set)  # reach the members, but not the API
@@ -72,6 +73,13 @@ class World:
             ):
                 self.lease = replace(wanted, resource_version=str(next(self.versions)))
                 self.note(f"a late write landed: {wanted.holder}")
+
+    def restore(self, lease: RawLease) -> None:
+        """etcd goes back to a backup: the Lease, and the count of versions."""
+        self.lease = lease
+        after = int(lease.resource_version) + self.random.randint(1, OTHERS - 1)
+        self.versions = itertools.count(after, OTHERS)
+        self.late.clear()
 
     def lease_as_of(self, moment: float) -> RawLease | None:
         found = self.lease

@@ -112,6 +112,7 @@ class Member:
             allow=self._allow, may_renew=lambda: None, flushed=self._flushed, wake=lambda: None,
             promises=self._promises, clock=lambda: w.now,
         )
+        self.keeper.recall(Record.parse(self.noted))
         self.ballot = Ballot(
             self, self, self.settings.times.lease_duration, lambda: None, lambda: w.now
         )

@@ -18,6 +18,7 @@ from tests.simulation.member import ENDLESS, Member
 
 STEP = 0.25  # seconds
 RECORD = "pgha.dev/record"
+RESTORED = 60  # states of the Lease of which one may be restored
 HEALED_WITHIN = 150.0  # seconds of simulated time after the last fault
 
 
@@ -49,6 +50,7 @@ class Schedule:
     _next: int = 0
     _promoted: dict[int, str] = field(default_factory=dict)
     _timeline: int = 0
+    _restored: tuple[int, int] = (0, 0)  # the record before etcd went back
     _acknowledged_on: int = 0
     _was_primary: set[tuple[str, int]] = field(default_factory=set)
 
@@ -261,8 +263,24 @@ class Schedule:
             self.wiped or any(x.retired for x in self.members.values())
         ):
             w.lease = None
+        elif kind == "restore":
+            self._restore()
         elif kind == "mend":
             self._heal()
+
+    def _restore(self) -> None:
+        """etcd goes back to a backup. What it was last is known to every member: what nobody who
+        is left has seen is gone, and nothing is promised of it (docs/safety.md)."""
+        w, newest = self.world, self._record().stamp
+        past = [
+            x for _, x in w.versions_seen[-RESTORED:] if x is not None
+            and Record.parse(x.annotations.get(RECORD)).init == "initialized"
+        ]
+        if past and all(
+            m.alive and m.keeper.record.stamp == newest for m in self.members.values()
+        ):
+            w.restore(self.rng.choice(past))
+            self._restored = newest
 
     def _scale(self, size: int) -> None:
         """The StatefulSet's spec.replicas changes: the highest ordinals leave or come back."""
@@ -335,6 +353,8 @@ class Schedule:
         if self.world.lease is None:
             return
         record = self._record()
+        if record.stamp < self._restored:
+            return  # as it was restored: the members go on from what they have kept
         if record.timeline < self._timeline:
             raise AssertionError(f"I4: the timeline fell from {self._timeline} to {record}")
         self._timeline = record.timeline
@@ -356,6 +376,7 @@ class Schedule:
         newest = max((m.directory.timeline for m in writable), default=0)
         for m in writable:
             deposed = record.term in self.world.early and m.name != self._holder()
+            deposed = deposed and record.stamp >= self._restored
             if (deposed or m.directory.timeline < newest) and m.could_acknowledge():
                 raise AssertionError(
                     f"I1/I3: {m.name} could acknowledge on timeline {m.directory.timeline} in "

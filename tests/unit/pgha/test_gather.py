@@ -15,6 +15,7 @@ from pgha.postgres.directory import Directory
 from pgha.postgres.server import Receiver, Server, ServerState
 from pgha.postgres.sql import Alive, Look, Sql
 from pgha.pulse import Pulse
+from pgha.record import Record
 
 pytestmark = pytest.mark.unit
 
@@ -49,6 +50,7 @@ class Ground:
         self.server = Here(directory, folder, folder)
         self.member, self.sql = Member(directory), Disk(folder, "postgres")
         self.said: list[str] = []
+        self.recalled: list[Record] = []
         self.pulse = Pulse(
             self.sql, is_primary=lambda: self.server.state is ServerState.PRIMARY,
             timeline=lambda: 1, directory_of=lambda name, since: None,
@@ -59,6 +61,7 @@ class Ground:
         rest.update(
             member=self.member, server=self.server, sql=self.sql, pulse=self.pulse,
             ear=SimpleNamespace(silent=lambda term: None),
+            keeper=SimpleNamespace(recall=self.recalled.append),
             log=lambda what, **_: self.said.append(what),
         )
         self.gatherer = Gatherer(**rest)
@@ -102,3 +105,9 @@ def test_a_restart_alone_does_not_end_an_io_error(
     monkeypatch.setattr(ground.gatherer, "_ended", lambda: None)
     flushed = 0x5000 if state is ServerState.RECOVERING else None
     assert "I/O error" in ground.turn(state, flushed, attached)
+
+
+def test_an_agent_that_starts_goes_on_from_the_record_that_it_kept(tmp_path: Path) -> None:
+    kept = Record(term=6, revision=40, init="initialized", system_id=7)
+    Member(Directory(tmp_path / "pgdata", tmp_path)).remember(kept)
+    assert Ground(tmp_path).recalled == [kept]
