@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ from pgha.postgres.directory import Directory, DirectoryState
 from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
+from pgha.quorum import promisers
+from pgha.record import Record
 from pgha.report import Report
 from pgha.rules import Decision, suspect
 from pgha.rules.leaving import refuses_for
@@ -273,14 +275,10 @@ class Agent:
             return "the agent's loop is stuck"
         return self.pulse.ill(self.settings.times.renew_deadline)
 
-    def _promises(self, term: int) -> float | None:
-        """The API does not answer: who promises not to race? (law, point 14; amendment 13)"""
-        record = self.gatherer.lease().record
-        others = {n: d for n, d in record.voters if n != self.identity.pod}
-        needed = len(others)
-        if record.write_quorum > 0 and not record.degraded:
-            needed = max(1, len(record.voters) - record.read_quorum)  # with the holder, one more
-        return self.poll.promises(self.settings.times.lease_duration, others, needed)
+    def _promises(self, records: Sequence[Record]) -> float | None:
+        """The API does not answer: who promises not to race? By each of these records."""
+        needs = [promisers(r, self.identity.pod) for r in records]
+        return self.poll.promises(self.settings.times.lease_duration, needs)
 
     def _wanted(self) -> tuple[int, frozenset[str]]:
         record = self.gatherer.lease().record

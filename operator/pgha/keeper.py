@@ -12,7 +12,7 @@ before renewing are values in memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pgha.clock import boottime
@@ -54,7 +54,7 @@ class Keeper:
         may_renew: Callable[[], str | None],
         flushed: Callable[[], Position | None],
         wake: Callable[[], None],
-        promises: Callable[[int], float | None],
+        promises: Callable[[Sequence[Record]], float | None],
         clock: Clock = boottime,
     ) -> None:
         self._api, self._identity, self._times = api, identity, times
@@ -68,7 +68,7 @@ class Keeper:
         self._record = Record()
         self._why = "the Lease was not read yet"
         self._held: _Held | None = None
-        self._unsettled = False  # did a changed record of ours land, or may it still?
+        self._unsettled: list[Record] = []  # sent changes that may have landed, or still may
         self._stop = threading.Event()
         self._soon = threading.Event()
         self.lost_because = ""
@@ -93,7 +93,7 @@ class Keeper:
             if old is None or self._missing or _essence(old) != _essence(raw):
                 self._changed_at = self._clock()
             if old is None or old.resource_version != raw.resource_version:
-                self._unsettled = False
+                self._unsettled = []
             self._raw, self._missing = raw, False
             try:
                 shown, self._why = Record.parse(raw.annotations.get(RECORD)), ""
@@ -161,7 +161,7 @@ class Keeper:
                 claim = Claim.EXPIRED if age >= duration else Claim.HELD
             return LeaseView(
                 claim, raw.holder, age, record, version=self._version(),
-                unsettled=self._unsettled,
+                unsettled=bool(self._unsettled),
             )
 
     def _version(self) -> str:
@@ -276,7 +276,7 @@ class Keeper:
         """Caller has the state lock."""
         if self._raw is None or self._raw.uid != written.uid or not _older(written, self._raw):
             self._raw, self._record, self._why = written, record, ""
-            self._missing = self._unsettled = False
+            self._missing, self._unsettled = False, []
             self._changed_at = self._clock()
 
     def _put(self, record: Record | None, again: bool = True) -> str | None:
@@ -309,7 +309,8 @@ class Keeper:
                 return "the Lease is gone"
             except ApiError as e:
                 with self._state:
-                    self._unsettled |= e.ambiguous and record is not None
+                    if e.ambiguous and record is not None and record not in self._unsettled:
+                        self._unsettled.append(record)
                 return e.message
             with self._state:
                 if self._held is not held:
@@ -359,8 +360,10 @@ class Keeper:
             held = self._held
             if held is None or self._missing:
                 return
+            # Whoever may vote by any record that may stand has to promise (amendment 9).
+            records = [self._record, *self._unsettled]
         asked = self._clock()
-        if self._promises(held.term) is None:
+        if self._promises(records) is None:
             return
         with self._state:
             if self._held is held:

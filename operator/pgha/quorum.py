@@ -111,6 +111,15 @@ def silenced(record: Record, holder: str | None, still: Iterable[tuple[str, str 
     return len(counted) >= record.read_quorum
 
 
+def promisers(record: Record, me: str) -> tuple[dict[str, str], int]:
+    """Whose promises count for the holder `me`, by name and directory, and how many it needs
+    (law, point 14; amendment 13): with fewer left, no read quorum is found to promote another."""
+    others = {name: directory for name, directory in record.voters if name != me}
+    if record.write_quorum > 0 and not record.degraded:
+        return others, max(1, len(record.voters) - record.read_quorum)
+    return others, len(others)
+
+
 def plan(record: Record, seen: Standing) -> Step | None:
     """The next step towards what is declared, or None when nothing is to be done or proven."""
     r = record

@@ -110,15 +110,18 @@ class Poll:
         )
 
     def promises(
-        self, seconds: float, voters: Mapping[str, str], needed: int
+        self, seconds: float, needs: Sequence[tuple[Mapping[str, str], int]]
     ) -> float | None:
-        """Ask for a promise of `seconds`; the moment before asking if enough promised, or None."""
-        asked = boottime()
-        hosts = {n: h for n, h in self._hosts().items() if n in voters and n != self._member}
-        if needed <= 0 or len(hosts) < needed:
+        """Ask for a promise of `seconds`; the moment before asking if enough promised, or None.
+
+        `needs`: directories by name, and how many of them have to promise, for each record.
+        """
+        asked, known = boottime(), self._hosts()
+        hosts = {n: h for n, h in known.items() if any(n in v for v, _ in needs)}
+        if any(needed <= 0 or len(v.keys() & hosts) < needed for v, needed in needs):
             return None
         request = to_json(PromiseRequest(self._incarnation, 0, seconds))
-        promised = 0
+        promised: dict[str, str | None] = {}
         for answer in self._client.call_all(hosts, "/promise", request, PROMISE_TIMEOUT).values():
             if not isinstance(answer, dict):
                 continue
@@ -126,6 +129,9 @@ class Poll:
                 given = parse(PromiseAnswer, answer)
             except ValueError:
                 continue
-            if given.promised and voters.get(given.name) == given.directory_id:
-                promised += 1
-        return asked if promised >= needed else None
+            if given.promised:
+                promised[given.name] = given.directory_id
+        enough = all(
+            sum(promised.get(n) == d for n, d in v.items()) >= needed for v, needed in needs
+        )
+        return asked if enough else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pgha.peers.messages import (
 )
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
+from pgha.quorum import promisers
 from pgha.record import Record
 from pgha.rules import decide, suspect
 from pgha.rules.table import Decision
@@ -348,21 +349,20 @@ class Member:
     def write_note(self, name: str, note: dict[str, Any]) -> None:
         self.notes[name] = note
 
-    def _promises(self, term: int) -> float | None:
-        record = self.record()
-        others = sorted(n for n in record.voter_names if n != self.name)
-        needed = len(others)
-        if record.write_quorum > 0 and not record.degraded:
-            needed = max(1, len(record.voters) - record.read_quorum)
-        if needed <= 0:
+    def _promises(self, records: Sequence[Record]) -> float | None:
+        needs = [promisers(record, self.name) for record in records]
+        if any(needed <= 0 for _, needed in needs):
             return None
-        given = sum(
-            1 for n in others if n in self.peers and self.reachable(self.peers[n])
-            and record.votes(n, self.peers[n].directory.id)
-            and self.peers[n].promise(self.identity.incarnation,
-                                      self.settings.times.lease_duration)
+        seconds = self.settings.times.lease_duration
+        given = {
+            n: self.peers[n].directory.id for n in sorted({n for v, _ in needs for n in v})
+            if n in self.peers and self.reachable(self.peers[n])
+            and self.peers[n].promise(self.identity.incarnation, seconds)
+        }
+        enough = all(
+            sum(given.get(n) == d for n, d in v.items()) >= needed for v, needed in needs
         )
-        return self.world.now if given >= needed else None
+        return self.world.now if enough else None
 
     def remember(self, record: Record) -> None:
         """As member.Member.remember does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -26,13 +27,18 @@ class Ground:
         self.allowed: list[float | None] = []
         self.refuse: str | None = None
         self.promised: float | None = None
+        self.promised_by: list[Record] = []
         self.keeper = Keeper(
             SimulatedLease(self.world, member), Identity(member, "uid", "start"),  # type: ignore[arg-type]
             TIMES, allow=self.allowed.append, may_renew=lambda: self.refuse,
-            flushed=lambda: None, wake=lambda: None, promises=lambda term: self.promised,
+            flushed=lambda: None, wake=lambda: None, promises=self.promises,
             clock=lambda: self.world.now,
         )
         self.keeper.observe(self.world.lease)
+
+    def promises(self, records: Sequence[Record]) -> float | None:
+        self.promised_by = list(records)
+        return self.promised
 
     def pass_(self, seconds: float) -> None:
         self.world.now += seconds
@@ -329,3 +335,19 @@ def test_a_record_of_an_older_term_than_the_kept_one_is_not_gone_by(
         keeper.observe(lease)
         keeper.recall(NEWER)
         assert keeper.record == (shown if adopted else NEWER)
+def test_promises_are_asked_for_by_each_record_that_may_stand(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amendment 9: who votes by the new record alone may be the one that takes the lease."""
+    ground.acquire(1)
+    old = ground.keeper.record
+    ground.world.api_down = True
+    grown = old.with_voter("a-2", "d2")
+    for _ in range(2):
+        assert ground.keeper.write(grown) is not None
+    ground.keeper._seek_promises()
+    assert [r.voter_names for r in ground.promised_by] == [set(), {"a-2"}]
+    ground.world.api_down = False
+    assert ground.keeper._put(None) is None, "a later write settles it"
+    ground.keeper._seek_promises()
+    assert ground.promised_by == [ground.keeper.record]

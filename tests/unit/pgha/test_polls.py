@@ -34,6 +34,16 @@ class Members:
         return {"granted": host not in self.refusing, "name": host, "term": body["term"],
                 "directory_id": f"d-{host}", "timeline": 2, "lsn": 9}
 
+    def call_all(
+        self, hosts: Mapping[str, str], path: str, body: dict[str, Any], timeout: float
+    ) -> dict[str, Any]:
+        self.asked.extend((host, path, body) for host in hosts)
+        return {
+            n: PeerUnreachable(f"{n} is silent") if n in self.silent
+            else {"promised": n not in self.refusing, "name": n, "directory_id": f"d-{n}"}
+            for n in hosts
+        }
+
     def poll(self) -> Poll:
         hosts: Mapping[str, str] = {n: n for n in ("c-1", "c-2")}
         return Poll(self, lambda: hosts, "c-0/u/s", "c-0",  # type: ignore[arg-type]
@@ -84,3 +94,17 @@ def test_votes_are_asked_as_ever_and_have_no_version() -> None:
     assert (poll.view().term, poll.view().version) == (5, "")
     poll.ask(5, ["c-1", "c-2"])
     assert [host for host, _, _ in members.asked].count("c-2") == 1, "it has answered"
+
+
+def test_promises_have_to_be_enough_by_every_record_that_may_stand() -> None:
+    members = Members()
+    poll = members.poll()
+    old, new = ({"c-1": "d-c-1"}, 1), ({"c-1": "d-c-1", "c-2": "d-c-2"}, 2)
+    members.refusing = {"c-2"}
+    assert poll.promises(15.0, [old]) is not None
+    assert [host for host, _, _ in members.asked] == ["c-1"], "nobody else is bound by it"
+    assert poll.promises(15.0, [old, new]) is None
+    members.refusing = set()
+    assert poll.promises(15.0, [old, new]) is not None
+    assert poll.promises(15.0, [({"c-1": "another"}, 1)]) is None, "another directory"
+    assert poll.promises(15.0, [new, ({}, 0)]) is None, "one member alone stops at the deadline"
