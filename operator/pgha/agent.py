@@ -115,14 +115,15 @@ class Agent:
         )
         self.voting = Voting(self.member, self.server, self.jobs)
         self.statement = Statement(self)
-        self.book = Book(client, self._hosts, self.statement.status, self.wake)
+        heard = self.statement.hear
+        self.book = Book(client, self._hosts, self.statement.status, self.wake, heard)
         self.poll, self.early = (
             Poll(
                 client, self._hosts, identity.incarnation, identity.pod,
                 lambda history, timeline, end: branch_of(
                     self.gatherer.lease().record, history, timeline, end
                 ),
-                self.wake,
+                self.wake, heard,
             )
             for _ in range(2)
         )
@@ -278,7 +279,7 @@ class Agent:
     def _promises(self, records: Sequence[Record]) -> float | None:
         """The API does not answer: who promises not to race? By each of these records."""
         needs = [promisers(r, self.identity.pod) for r in records]
-        return self.poll.promises(self.settings.times.lease_duration, needs)
+        return self.poll.promises(records[0].term, self.settings.times.lease_duration, needs)
 
     def _wanted(self) -> tuple[int, frozenset[str]]:
         record = self.gatherer.lease().record

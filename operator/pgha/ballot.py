@@ -3,7 +3,7 @@
 A vote is bound to the term on the Lease: the term is written, the receiver is detached and seen
 gone, then the position is read, and nothing attaches to a lower term again (amendment 2).
 A promise means neither race nor vote nor detach for its time (amendment 13). Both are refused
-while this container holds the lease.
+while this container holds the lease, which a request of a higher term ends.
 
 An early vote says: while the Lease stands at this version, I receive nothing. It ends when a newer
 one is seen: from then on nobody can take the lease that was voted about
@@ -48,6 +48,7 @@ class Standby(Protocol):
     @property
     def acting(self) -> threading.Lock: ...
     def holds(self) -> bool: ...
+    def hear(self, term: int) -> None: ...
     def lease(self) -> tuple[str | None, int]: ...
     def version(self) -> str: ...
     def objection(self) -> str | None: ...
@@ -123,6 +124,7 @@ class Ballot:
     def early_vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /early-vote: this member must suspect the primary as well."""
         request = parse(EarlyVoteRequest, body)
+        self._member.hear(request.term)
 
         def give(deadline: float) -> tuple[Position | None, str]:
             if request.version != self._member.version():
@@ -154,6 +156,7 @@ class Ballot:
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /vote."""
         request = parse(VoteRequest, body)
+        self._member.hear(request.term)  # it is asked for in a term that was acquired
 
         def give(deadline: float) -> tuple[Position | None, str]:
             if why := self._objection(request):
@@ -209,16 +212,25 @@ class Ballot:
 
     def _refuse(self, request: VoteRequest | EarlyVoteRequest, why: str) -> dict[str, Any]:
         return to_json(
-            VoteAnswer(granted=False, term=request.term, why=why, **self._member.describe())
+            VoteAnswer(
+                granted=False, term=request.term, why=why, term_seen=self._term_seen(),
+                **self._member.describe(),
+            )
         )
+
+    def _term_seen(self) -> int:
+        return max(self._member.lease()[1], self.voted_term)
 
     def promise(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /promise: the holder cannot reach the API."""
         request = parse(PromiseRequest, body)
+        self._member.hear(request.term)
         mine = self._member.describe()
 
         def answer(why: str) -> dict[str, Any]:
-            return to_json(PromiseAnswer(not why, mine["name"], mine["directory_id"], why))
+            return to_json(PromiseAnswer(
+                not why, mine["name"], mine["directory_id"], why, self._term_seen()
+            ))
 
         if not 0 < request.seconds <= 120:
             return answer(f"{request.seconds} seconds is no duration for a promise")

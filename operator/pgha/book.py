@@ -29,8 +29,10 @@ class Book:
         hosts: Callable[[], Mapping[str, str]],
         own: Callable[[], dict[str, Any]],
         wake: Callable[[], None],
+        heard: Callable[[int], None],
     ) -> None:
         self._client, self._hosts, self._own, self._wake = client, hosts, own, wake
+        self._heard = heard
         self._answers: dict[str, tuple[float, Peer]] = {}
         self._asking = threading.Lock()
         self._curious_since: float | None = None
@@ -76,6 +78,7 @@ class Book:
         except ValueError:
             return
         self._answers[status.name] = (sent, _peer(status))
+        self._heard(status.term_seen)
 
     def peers(self) -> dict[str, Peer]:
         """The last answer of each member, with its age counted from when it was asked for."""

@@ -113,6 +113,13 @@ class Keeper:
             if self._raw is None or _goes_back(self._record, kept):
                 self._record = kept
 
+    def hear(self, term: int) -> None:
+        """A member told of this term. A higher one than the own stood on the Lease: that is loss
+        (amendment 1), whichever channel tells it. Members ask and tell only of terms that did."""
+        with self._state:
+            if self._held is not None and term > self._held.term:
+                self._lose(f"a member told of term {term}")
+
     @property
     def record(self) -> Record:
         """The newest that was read or written."""

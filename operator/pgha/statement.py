@@ -34,6 +34,9 @@ class Statement:
     def holds(self) -> bool:
         return self._agent.keeper.tenure() is not None
 
+    def hear(self, term: int) -> None:
+        self._agent.keeper.hear(term)
+
     def lease(self) -> tuple[str | None, int]:
         view = self._agent.gatherer.lease()
         return view.holder, view.record.term

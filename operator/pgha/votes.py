@@ -38,8 +38,9 @@ class Poll:
         member: str,
         branch: Callable[[History, int, LSN], Branch],
         wake: Callable[[], None],
+        heard: Callable[[int], None],
     ) -> None:
-        self._client, self._hosts, self._wake = client, hosts, wake
+        self._client, self._hosts, self._wake, self._heard = client, hosts, wake, heard
         self._incarnation, self._member, self._branch = incarnation, member, branch
         self._lock = threading.Lock()
         self._question: Question | None = None
@@ -88,6 +89,7 @@ class Poll:
             answer = parse(VoteAnswer, self._client.call(
                 host, path, to_json(question), timeout=VOTE_TIMEOUT
             ))
+            self._heard(answer.term_seen)
             if answer.term == question.term and answer.name == name:
                 vote = self._judge(answer)
         except Exception:  # noqa: BLE001 - unreachable or unreadable: unknown, not refused
@@ -110,7 +112,7 @@ class Poll:
         )
 
     def promises(
-        self, seconds: float, needs: Sequence[tuple[Mapping[str, str], int]]
+        self, term: int, seconds: float, needs: Sequence[tuple[Mapping[str, str], int]]
     ) -> float | None:
         """Ask for a promise of `seconds`; the moment before asking if enough promised, or None.
 
@@ -120,7 +122,7 @@ class Poll:
         hosts = {n: h for n, h in known.items() if any(n in v for v, _ in needs)}
         if any(needed <= 0 or len(v.keys() & hosts) < needed for v, needed in needs):
             return None
-        request = to_json(PromiseRequest(self._incarnation, 0, seconds))
+        request = to_json(PromiseRequest(self._incarnation, term, seconds))
         promised: dict[str, str | None] = {}
         for answer in self._client.call_all(hosts, "/promise", request, PROMISE_TIMEOUT).values():
             if not isinstance(answer, dict):
@@ -129,6 +131,7 @@ class Poll:
                 given = parse(PromiseAnswer, answer)
             except ValueError:
                 continue
+            self._heard(given.term_seen)
             if given.promised:
                 promised[given.name] = given.directory_id
         enough = all(

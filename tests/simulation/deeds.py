@@ -67,6 +67,7 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
             for n, other in m.peers.items():
                 if m.reachable(other):
                     m.seen[n] = (w.now, other.status())
+                    m.hear(m.seen[n][1].term_seen)
         case a.SetSyncNames(value=value):
             if s.sync_names != value:
                 s.sync_names, m.barrier_of = value, None

@@ -292,6 +292,7 @@ class Member:
             return Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
         request = VoteRequest(term, candidate.split("/")[0], candidate)
         answer = parse(VoteAnswer, self.ballot.vote(to_json(request)))
+        self.peers[request.candidate].hear(answer.term_seen)
         position, d = None, self.directory
         if answer.granted and answer.lsn is not None:
             position = Position(answer.timeline, LSN(answer.lsn))
@@ -309,16 +310,21 @@ class Member:
             self.name, answer.directory_id, answer.granted, None, Branch.UNKNOWN, True, answer.why
         )
 
-    def promise(self, holder: str, seconds: float) -> bool:
+    def promise(self, holder: str, term: int, seconds: float) -> bool:
         if self.begun is not None:
             return False
-        request = PromiseRequest(holder, 0, seconds)
-        return parse(PromiseAnswer, self.ballot.promise(to_json(request))).promised
+        request = PromiseRequest(holder, term, seconds)
+        answer = parse(PromiseAnswer, self.ballot.promise(to_json(request)))
+        self.peers[holder.split("/")[0]].hear(answer.term_seen)
+        return answer.promised
 
     # What the ballot asks of its member.
 
     def holds(self) -> bool:
         return self.keeper.tenure() is not None
+
+    def hear(self, term: int) -> None:
+        self.keeper.hear(term)
 
     def lease(self) -> tuple[str | None, int]:
         view = self.keeper.view(self.certified_dead, True)
@@ -357,7 +363,7 @@ class Member:
         given = {
             n: self.peers[n].directory.id for n in sorted({n for v, _ in needs for n in v})
             if n in self.peers and self.reachable(self.peers[n])
-            and self.peers[n].promise(self.identity.incarnation, seconds)
+            and self.peers[n].promise(self.identity.incarnation, records[0].term, seconds)
         }
         enough = all(
             sum(given.get(n) == d for n, d in v.items()) >= needed for v, needed in needs

@@ -51,3 +51,21 @@ def test_a_voter_of_a_record_that_landed_without_an_answer_has_to_promise(
     cluster.passes(60.0)
     assert landed, "the member that streams became a voter"
     assert cluster.primaries() == ([first] if reached else [new])
+
+
+def test_a_primary_that_is_told_of_a_higher_term_stops_at_once() -> None:
+    """It is cut off from the API: the members that it asks for promises know more than it."""
+    cluster = Cluster(synchronous=False)
+    world, record = cluster.schedule.world, cluster.record
+    first = record.primary or ""
+    world.api_cut.add(first)
+    cluster.passes(12.0)
+    assert cluster.primaries() == [first], "by promises"
+    assert world.lease is not None
+    later = replace(record, term=record.term + 1, revision=record.revision + 1)
+    world.lease = replace(
+        world.lease, holder="somebody/else/1", resource_version=str(next(world.versions)),
+        annotations={**world.lease.annotations, RECORD: later.dump()},
+    )
+    cluster.passes(cluster.schedule.settings.times.retry_period + 1.0)
+    assert cluster.primaries() == []

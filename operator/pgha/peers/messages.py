@@ -79,6 +79,8 @@ class VoteAnswer:
     term: int = 0
     healthy: bool = True
     why: str = ""
+    term_seen: int = 0
+    """The highest term that this member knows of, where it refuses."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class PromiseAnswer:
     name: str
     directory_id: str | None = None
     why: str = ""
+    term_seen: int = 0
 
 
 def to_json(message: Any) -> dict[str, Any]:

@@ -351,3 +351,17 @@ def test_promises_are_asked_for_by_each_record_that_may_stand(
     assert ground.keeper._put(None) is None, "a later write settles it"
     ground.keeper._seek_promises()
     assert ground.promised_by == [ground.keeper.record]
+
+
+def test_a_higher_term_that_is_heard_is_loss(ground: Ground) -> None:
+    """Amendment 1: on any channel; the fencer stays armed until PostgreSQL is stopped."""
+    ground.keeper.hear(9)
+    assert ground.acquire(3) is None
+    for term in (0, 2, 3):
+        ground.keeper.hear(term)
+        assert ground.keeper.tenure() is not None, "its own requests name its own term"
+    ground.keeper.hear(4)
+    assert ground.keeper.tenure() is None and "term 4" in ground.keeper.lost_because
+    assert ground.allowed[-1] is not None
+    assert ground.keeper._put(None) == "it is not held"
+    assert ground.view() is Claim.OWN_DEAD, "where it was told wrongly it is taken anew"

@@ -42,6 +42,7 @@ class Standby:
         self.holding = False
         self.observed: tuple[str | None, int] = (None, 5)
         self.readable = True
+        self.told: list[int] = []  # terms, as to its keeper
         self.sees = "lease/7"
         self.hears: str | None = None  # why it does not suspect the primary
 
@@ -53,6 +54,9 @@ class Standby:
 
     def holds(self) -> bool:
         return self.holding
+
+    def hear(self, term: int) -> None:
+        self.told.append(term)
 
     def lease(self) -> tuple[str | None, int]:
         return self.observed
@@ -202,6 +206,27 @@ def test_a_busy_member_does_not_answer_yes(
         assert ground.vote(6)["why"] == "it is busy"
         assert ground.promise()["why"] == "it is busy"
     assert ground.ballot.voted_term == 0
+
+
+def test_every_request_tells_of_its_term_before_it_is_judged(ground: Ground) -> None:
+    """A holder that hears of a higher one has lost the lease (amendment 1)."""
+    ground.standby.holding = True
+    with ground.standby.acting:  # its own loop may be at work
+        ballots.VOTE_WITHIN, patience = 0.02, ballots.VOTE_WITHIN
+        ground.vote(8)
+        ballots.VOTE_WITHIN = patience
+    ground.early()
+    ground.ballot.promise({"holder": RIVAL, "term": 9, "seconds": DURATION})
+    assert ground.standby.told == [8, 5, 9]
+
+
+def test_whoever_refuses_tells_the_highest_term_it_knows(ground: Ground) -> None:
+    ground.standby.observed = (HOLDER, 7)
+    assert ground.vote(6)["term_seen"] == 7
+    assert ground.promise(RIVAL)["term_seen"] == 7
+    assert ground.vote(9)["granted"]
+    assert ground.vote(8)["term_seen"] == 9
+    assert ground.promise()["term_seen"] == 9, "a vote is asked for by whoever took the lease"
 
 
 # -- early votes (docs/decisions/quorum-failover.md) ----------------------------------------------

@@ -22,6 +22,8 @@ class Members:
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.silent: set[str] = set()
         self.refusing: set[str] = set()
+        self.told: list[int] = []  # terms, as to the keeper
+        self.term_seen = 5
         self.woken = threading.Event()
         self.answering = threading.Event()
         self.answering.set()
@@ -32,7 +34,8 @@ class Members:
         if host in self.silent:
             raise PeerUnreachable(f"{host} is silent")
         return {"granted": host not in self.refusing, "name": host, "term": body["term"],
-                "directory_id": f"d-{host}", "timeline": 2, "lsn": 9}
+                "directory_id": f"d-{host}", "timeline": 2, "lsn": 9,
+                "term_seen": self.term_seen}
 
     def call_all(
         self, hosts: Mapping[str, str], path: str, body: dict[str, Any], timeout: float
@@ -40,14 +43,15 @@ class Members:
         self.asked.extend((host, path, body) for host in hosts)
         return {
             n: PeerUnreachable(f"{n} is silent") if n in self.silent
-            else {"promised": n not in self.refusing, "name": n, "directory_id": f"d-{n}"}
+            else {"promised": n not in self.refusing, "name": n, "directory_id": f"d-{n}",
+                  "term_seen": self.term_seen}
             for n in hosts
         }
 
     def poll(self) -> Poll:
         hosts: Mapping[str, str] = {n: n for n in ("c-1", "c-2")}
         return Poll(self, lambda: hosts, "c-0/u/s", "c-0",  # type: ignore[arg-type]
-                    lambda history, timeline, end: Branch.SAME, self.woken.set)
+                    lambda history, timeline, end: Branch.SAME, self.woken.set, self.told.append)
 
 
 def answered(poll: Poll) -> set[str]:
@@ -101,10 +105,20 @@ def test_promises_have_to_be_enough_by_every_record_that_may_stand() -> None:
     poll = members.poll()
     old, new = ({"c-1": "d-c-1"}, 1), ({"c-1": "d-c-1", "c-2": "d-c-2"}, 2)
     members.refusing = {"c-2"}
-    assert poll.promises(15.0, [old]) is not None
+    assert poll.promises(5, 15.0, [old]) is not None
     assert [host for host, _, _ in members.asked] == ["c-1"], "nobody else is bound by it"
-    assert poll.promises(15.0, [old, new]) is None
+    assert poll.promises(5, 15.0, [old, new]) is None
     members.refusing = set()
-    assert poll.promises(15.0, [old, new]) is not None
-    assert poll.promises(15.0, [({"c-1": "another"}, 1)]) is None, "another directory"
-    assert poll.promises(15.0, [new, ({}, 0)]) is None, "one member alone stops at the deadline"
+    assert poll.promises(5, 15.0, [old, new]) is not None
+    assert poll.promises(5, 15.0, [({"c-1": "another"}, 1)]) is None, "another directory"
+    assert poll.promises(5, 15.0, [new, ({}, 0)]) is None, "one member alone stops at the deadline"
+
+
+def test_every_answer_tells_of_a_term_also_the_one_that_does_not_count() -> None:
+    members = Members()
+    poll = members.poll()
+    members.refusing, members.term_seen = {"c-1", "c-2"}, 8
+    assert poll.promises(5, 15.0, [({"c-1": "d-c-1"}, 1)]) is None
+    assert members.told == [8] and members.asked[-1][2]["term"] == 5
+    poll.ask(5, ["c-1", "c-2"])
+    assert answered(poll) == set() and members.told == [8, 8, 8]
