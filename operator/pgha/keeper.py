@@ -297,8 +297,7 @@ class Keeper:
                 missing = self._missing
             if current.term != held.term:
                 return f"the record is of term {current.term}, the tenure of {held.term}"
-            if (flushed := self._flushed()) is not None and current.init == "initialized":
-                current = replace(current, flushed=flushed)
+            current = current.flushed_to(self._flushed(), held.term)
             wanted = self._filled(raw, current, acquired=False)
             sent = self._clock()
             try:

@@ -102,6 +102,14 @@ class Record:
     def without_voter(self, name: str) -> Record:
         return replace(self, voters=tuple(v for v in self.voters if v[0] != name))
 
+    def flushed_to(self, flushed: Position | None, term: int) -> Record:
+        """With how far the WAL of the primary of `term` goes. What the holder flushed as a former
+        primary says nothing of the last one, which may have been another (law, point 15)."""
+        p = self.promotion
+        if flushed is None or p is None or not p.done or p.term != term:
+            return self
+        return replace(self, flushed=flushed) if flushed.timeline == p.number else self
+
     def outdates(self, kept: str | None) -> bool:
         """May this replace the record that was kept as `kept`? A newer one is never given up."""
         try:

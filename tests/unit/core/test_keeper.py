@@ -10,7 +10,8 @@ import pytest
 from pgha.facts import Claim
 from pgha.keeper import RECORD, Keeper
 from pgha.kube.leases import RawLease
-from pgha.record import Record
+from pgha.lsn import LSN, Position
+from pgha.record import Promotion, Record
 from pgha.settings import Identity, Times
 from tests.simulation.cluster import SimulatedLease, World
 
@@ -27,11 +28,12 @@ class Ground:
         self.allowed: list[float | None] = []
         self.refuse: str | None = None
         self.promised: float | None = None
+        self.flushed: Position | None = None
         self.promised_by: list[Record] = []
         self.keeper = Keeper(
             SimulatedLease(self.world, member), Identity(member, "uid", "start"),  # type: ignore[arg-type]
             TIMES, allow=self.allowed.append, may_renew=lambda: self.refuse,
-            flushed=lambda: None, wake=lambda: None, promises=self.promises,
+            flushed=lambda: self.flushed, wake=lambda: None, promises=self.promises,
             clock=lambda: self.world.now,
         )
         self.keeper.observe(self.world.lease)
@@ -365,3 +367,22 @@ def test_a_higher_term_that_is_heard_is_loss(ground: Ground) -> None:
     assert ground.allowed[-1] is not None
     assert ground.keeper._put(None) == "it is not held"
     assert ground.view() is Claim.OWN_DEAD, "where it was told wrongly it is taken anew"
+
+
+def test_the_bound_of_the_wal_is_that_of_the_primary_of_this_tenure(ground: Ground) -> None:
+    """What this member flushed as the primary of a former one would hide how much is missing."""
+    intent = Promotion(4, 3, ground.keeper._identity.incarnation)
+    known = Position(2, LSN(0x9000))
+    record = Record(term=4, init="initialized", timeline=2, promotion=intent, flushed=known)
+    ground.acquire(4)
+    ground.flushed = Position(1, LSN(0x7000))
+    for before in (replace(record, promotion=Promotion(3, 2, "a-1/u/s", done=True)), record):
+        assert ground.keeper.write(before) is None and ground.keeper._put(None) is None
+        assert ground.keeper.record.flushed == known
+    done = replace(record, promotion=replace(intent, done=True), timeline=3, flushed=None)
+    ground.flushed = Position(0, LSN(0x9500))
+    assert ground.keeper.write(done) is None
+    assert ground.keeper.record.flushed is None, "its timeline is not known yet"
+    ground.flushed = Position(3, LSN(0x9500))
+    assert ground.keeper._put(None) is None
+    assert ground.keeper.record.flushed == ground.flushed
