@@ -155,7 +155,7 @@ def _counts(f: Facts) -> bool:
     Not where enough others are heard to know every one (law, point 7): what the ill one has more
     was acknowledged to nobody. It takes no lease, so that yielding to it would be for ever.
     """
-    fit = sum(v.healthy for v in _granted(f)) + f.record.votes(f.me, f.data.directory_id)
+    fit = sum(v.healthy for v in _counted(f)) + f.record.votes(f.me, f.data.directory_id)
     return f.record.write_quorum > 0 and (f.record.degraded or fit < f.record.read_quorum)
 
 
