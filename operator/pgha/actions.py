@@ -76,6 +76,19 @@ class AskPeers:
 
 
 @dataclass(frozen=True)
+class AskForWal:
+    """Ask the primary for the WAL that is next here, in the background: what `end` is the end of.
+
+    `attachment`: the how many-th in vain it follows.
+    """
+
+    source: str
+    end: Position
+    term: int
+    attachment: int
+
+
+@dataclass(frozen=True)
 class SetSyncNames:
     value: str
 
@@ -144,6 +157,6 @@ class End:
 
 Action = (
     StopServer | StartStandby | Attach | Detach | Acquire | WriteRecord | ReleaseLease | AskVotes
-    | AskEarlyVotes | AskPeers | SetSyncNames | Promote | MoveLabels | LabelSelf | Checkpoint
-    | StartJob | CancelJob | MarkDirty | KeepSlots | Announce | End
+    | AskEarlyVotes | AskPeers | AskForWal | SetSyncNames | Promote | MoveLabels | LabelSelf
+    | Checkpoint | StartJob | CancelJob | MarkDirty | KeepSlots | Announce | End
 )

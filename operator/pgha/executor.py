@@ -16,7 +16,7 @@ from pgha import actions as a
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
-from pgha.facts import Facts, Run
+from pgha.facts import Facts, Run, Supply
 from pgha.jobs import Jobs
 from pgha.keeper import Keeper
 from pgha.kube.errands import Errands
@@ -24,6 +24,7 @@ from pgha.member import Member
 from pgha.pace import Backoff
 from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
+from pgha.postgres.supply import Answer, ask_for_wal
 from pgha.pulse import Pulse
 from pgha.record import Record
 from pgha.rules.leaving import released
@@ -251,6 +252,30 @@ class Executor:
         others = facts.record.voter_names - {facts.me, facts.lease.holder_pod}
         self.early.ask_early(action.term, action.version, sorted(others))
 
+    def ask_for_wal(self, action: a.AskForWal, facts: Facts) -> None:
+        m, before = self.member, self.member.supply
+        if before.pending:
+            return
+        asked = Supply(action.term, action.attachment, action.end, pending=True)
+        m.supply = asked
+        again = (before.term, before.end) == (action.term, action.end)
+
+        def run() -> None:
+            try:
+                answer, why = ask_for_wal(
+                    self.settings.host(action.source), self.password(),
+                    slot_of(self.identity.pod), action.end, m.directory.control().segment_size,
+                )
+            except Exception as e:  # noqa: BLE001 - not known is an answer
+                answer, why = Answer.UNKNOWN, str(e) or repr(e)
+            sent = (before.sent if again else 0) + 1 if answer is Answer.SENT else 0
+            m.supply = replace(
+                asked, pending=False, lacks=answer is Answer.LACKS, sent=sent, why=why
+            )
+            self.log("asked-for-wal", source=action.source, end=str(action.end), answer=why)
+
+        threading.Thread(target=run, name="supply", daemon=True).start()
+
     # -- the rest -------------------------------------------------------------------------------
 
     def ask_peers(self, action: a.AskPeers, facts: Facts) -> None:
@@ -306,6 +331,7 @@ _PERFORM: dict[type, Callable[[Executor, Any, Facts], None]] = {
     a.AskVotes: Executor.ask_votes,
     a.AskEarlyVotes: Executor.ask_early_votes,
     a.AskPeers: Executor.ask_peers,
+    a.AskForWal: Executor.ask_for_wal,
     a.MoveLabels: Executor.move_labels,
     a.LabelSelf: Executor.label_self,
     a.StartJob: Executor.start_job,

@@ -102,6 +102,19 @@ class DataView:
 
 
 @dataclass(frozen=True)
+class Supply:
+    """What the primary answered when it was asked for the WAL that is next after `end`."""
+
+    term: int = 0
+    attachment: int = 0  # the how many-th in vain in this term it was asked after
+    end: Position | None = None
+    pending: bool = False
+    lacks: bool = False  # it said that it has this WAL no more
+    sent: int = 0  # times in a row that it sent it to the agent, though PostgreSQL received none
+    why: str = ""  # in one sentence
+
+
+@dataclass(frozen=True)
 class RunView:
     run: Run = Run.STOPPED
     attached_to: str | None = None
@@ -111,6 +124,7 @@ class RunView:
     stopped_for: float = 0.0
     start_failures: int = 0
     fruitless: int = 0  # attachments in this term that received nothing
+    supply: Supply = field(default_factory=Supply)
     retry_in: float = 0.0
     silent: float | None = None  # seconds since it heard this term's primary; None: it never did
     timeline: int = 0

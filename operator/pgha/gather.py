@@ -197,6 +197,7 @@ class Gatherer:
             stopped_for=now - m.stopped_at,
             start_failures=m.start_failures,
             fruitless=m.fruitless,
+            supply=m.supply,
             retry_in=max(0.0, m.retry_at - now) if m.start_failures else 0.0,
             silent=self.ear.silent(term),
             timeline=m.primary_timeline,

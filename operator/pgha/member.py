@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field, replace
 
 from pgha.clock import boottime
-from pgha.facts import Data, DataView
+from pgha.facts import Data, DataView, Supply
 from pgha.lsn import LSN, History, Position
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 from pgha.record import Record, RecordError
@@ -37,6 +37,7 @@ class Member:
     attached_at: float = 0.0
     fruitless: int = 0
     fruitless_term: int = 0
+    supply: Supply = field(default_factory=Supply)
     last_received_at: float = float("-inf")
     stopped_at: float = 0.0
     primary_at: float = float("-inf")  # when it was a primary last

@@ -1,7 +1,7 @@
 """The invariants over a finished history (docs/safety.md). Pure: a history in, sentences out.
 
-What it cannot see: writes that no client of the history made, and I8 (the order of copies on
-disk), which the simulation checks. It must not cry wolf either, so every rule says why what it
+What it cannot see: writes that no client of the history made, and of I8 the order of copies on
+disk, which the simulation checks. It must not cry wolf either, so every rule says why what it
 finds cannot happen in a correct run; tests/chaos/test_checker.py shows it histories with known
 anomalies, one a rule.
 """
@@ -24,11 +24,13 @@ class Bounds:
 
     `may_lose`: in Asynchronous mode acknowledged commits may be lost by it (I2).
     `labels`: seconds for which it puts a wrong label itself.
+    `keeps`: it is no reason to give a data directory up (I8): none is rewound or cloned.
     """
 
     outage: float
     may_lose: bool = False
     labels: float = LABEL_OVERLAP_SECONDS
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def check(history: History, bounds: Bounds) -> list[Violation]:
         *one_primary_by_label(history, bounds),
         *redundancy_came_back(history),
         *writes_came_back(history, bounds),
+        *directories_stay(history, bounds),
     ]
 
 
@@ -242,3 +245,15 @@ def writes_came_back(history: History, bounds: Bounds) -> Iterator[Violation]:
     seconds = outage(history)
     if seconds > bounds.outage:
         yield Violation("I7", f"no write for {seconds:.1f} s, the bound is {bounds.outage:.0f} s")
+
+
+def directories_stay(history: History, bounds: Bounds) -> Iterator[Violation]:
+    """I8. A copy has an id of its own, and the record names the id of each voter."""
+    known: dict[str, str] = {}
+    for lease in history.leases if bounds.keeps else ():
+        for name, directory in lease.voters.items():
+            if known.setdefault(name, directory) != directory:
+                yield Violation(
+                    "I8", f"{name} gave its data directory {known[name]} up for {directory}"
+                )
+                return

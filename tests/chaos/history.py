@@ -56,6 +56,7 @@ class Lease:
     number: int = 0
     done: bool = False
     degraded: bool = False
+    voters: dict[str, str] = field(default_factory=dict)  # member -> id of its data directory
 
 
 @dataclass

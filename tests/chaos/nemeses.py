@@ -11,7 +11,7 @@ import contextlib
 import random
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lab.requirements import LabError
 from tests.chaos.checker import Bounds
@@ -67,6 +67,7 @@ def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
 
 
 PLANNED, PROCESS = Bounds(outage=15.0), Bounds(outage=20.0)
+KEPT = replace(PROCESS, keeps=True)
 LEASE = Bounds(outage=LEASE_SECONDS + 25.0, may_lose=True)
 CUT_OFF = Bounds(outage=10.0)  # 3 s of silence, about 1.5 s to promote, and slack
 FULL_RESTART = Bounds(outage=60.0)
@@ -95,7 +96,8 @@ NEMESES = {
         Nemesis("force-delete", pods.deleted(0), LEASE),
         Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True, cut_off=True),
         Nemesis("api-cut", network.api_cut, LEASE, lasts=25.0),
-        Nemesis("replication-cut", network.replication_cut, PROCESS, lasts=15.0),
+        Nemesis("replication-cut", network.replication_cut, KEPT, lasts=15.0),
+        Nemesis("replication-cut-long", network.replication_cut, KEPT, lasts=70.0),
         Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0, cut_off=True),
         Nemesis("members-deaf", network.members_cut("in"), PROCESS, lasts=15.0),
         Nemesis("members-mute", network.members_cut("out"), PROCESS, lasts=15.0),

@@ -65,6 +65,16 @@ def test_two_writable_servers_are_seen() -> None:
     assert "I1" in broken(history)
 
 
+def test_a_directory_that_was_given_up_is_seen_where_it_was_to_stay() -> None:
+    history = good()
+    history.leases[0] = replace(history.leases[0], voters={"x-0": "d0", "x-1": "d1"})
+    history.leases[2] = replace(history.leases[2], voters={"x-0": "d0"})
+    keeping = replace(STRICT, keeps=True)
+    assert broken(history, keeping) == set()
+    history.leases[3] = replace(history.leases[3], voters={"x-0": "d0", "x-1": "copy"})
+    assert broken(history, keeping) == {"I8"} and broken(history) == set()
+
+
 def test_two_servers_on_one_timeline_are_seen() -> None:
     history = good()
     history.ops.append(insert(5, 7.5, 2, "c"))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.chaos.history import History, Lease, Roles
@@ -91,10 +92,8 @@ class Watcher:
             time.monotonic(), holder, int(record.get("term", 0)), int(record.get("timeline", 0)),
             promotion.get("promoter"), int(promotion.get("term", 0)),
             int(promotion.get("number", 0)), bool(promotion.get("done")),
-            bool(record.get("degraded")),
+            bool(record.get("degraded")), dict(record.get("voters") or {}),
         )  # fmt: skip
         last = self._history.leases[-1] if self._history.leases else None
-        if last is None or (last.holder, last.term, last.timeline, last.number, last.done,
-                            last.degraded) != (seen.holder, seen.term, seen.timeline, seen.number,
-                                               seen.done, seen.degraded):  # fmt: skip
+        if last is None or replace(last, at=seen.at) != seen:
             self._history.leases.append(seen)

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "disk-full": "tests/simulation/test_full_disks.py: the other schedules' disks are endless",
     "no-room": "as disk-full",
     "waiver-refused": "tests/unit/pgha/test_waiver.py: nobody waives a quorum by chance",
+    "ask-for-wal": "tests/unit/pgha/test_supply.py: the simulated receivers are let in at last",
     "copying": "the simulated copies have a source until they end",
 }
 FIRED: set[str] = set()

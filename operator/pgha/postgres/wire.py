@@ -78,6 +78,33 @@ class Wire:
         except psycopg.Error as e:
             raise WireError("gone", str(e)) from e
 
+    def stream(self, command: str) -> None:
+        """Returns with the first that START_REPLICATION sends, or with the end of the timeline
+        that was asked for. Raises WireError with the server's refusal."""
+        c = self._connection
+        try:
+            c.send_query(command.encode())
+            while c.flush() == 1:
+                self._wait(select.POLLIN | select.POLLOUT)
+                c.consume_input()
+            while c.is_busy():
+                self._wait(select.POLLIN)
+                c.consume_input()
+            result = c.get_result()
+            if result is not None and result.status == pq.ExecStatus.COPY_BOTH:
+                while (size := c.get_copy_data(1)[0]) == 0:
+                    self._wait(select.POLLIN)
+                    c.consume_input()
+                if size > 0:
+                    return
+                result = c.get_result()
+            if result is None:
+                raise WireError("gone", "it ended the connection")
+            if result.status not in _GOOD:
+                raise self._refusal(result)
+        except psycopg.Error as e:
+            raise WireError("gone", str(e)) from e
+
     def identifier(self, name: str) -> str:
         return pq.Escaping(self._connection).escape_identifier(name.encode()).decode()
 

@@ -6,6 +6,8 @@ A directory is only given up for a copy that is complete (I8); a dirty one never
 from __future__ import annotations
 
 from pgha.actions import (
+    Announce,
+    AskForWal,
     AskPeers,
     Attach,
     CancelJob,
@@ -23,7 +25,8 @@ from pgha.rules.rule import Do, Rule
 
 PATIENCE = 8.0  # seconds attached without receiving before the histories are compared anew
 FOLLOWING = (Run.STANDBY, Run.RECOVERING)  # it can be told whom to follow
-TRIES = 3  # rewinds or fruitless attachments before a directory is taken for useless
+LONGEST = 60.0  # seconds; it grows to that, as each stop ends what a hot standby answers
+TRIES = 3  # rewinds, or fruitless attachments, before more is asked than to try again
 
 
 def _source(f: Facts) -> str | None:
@@ -85,6 +88,30 @@ def _rewind(f: Facts) -> Do | None:
     return Do([StartJob("rewind", source)], f"from {source}")
 
 
+def _ask_for_wal(f: Facts) -> Do | None:
+    """Attached in vain again and again. A directory is given up only where that is proven to be
+    the matter of its WAL: a firewall, TLS, a password or a slot is no reason, as this one may be
+    needed when the primary is lost."""
+    if f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
+        return None
+    if f.run.fruitless < TRIES or f.data.end is None or f.lease.claim is not Claim.HELD:
+        return None
+    source, supply = _source(f), f.run.supply
+    if source is None or f.data.branch not in (Branch.SAME, Branch.BEHIND):
+        return None
+    if supply.pending:
+        return Do((), source, look_again_in=0.1)
+    if (supply.term, supply.end) != (f.record.term, f.data.end) or (
+        supply.attachment != f.run.fruitless
+    ):
+        asked = AskForWal(source, f.data.end, f.record.term, f.run.fruitless)
+        return Do([asked], source, look_again_in=0.1)
+    # What the agent is sent each time, through the same gates, PostgreSQL here cannot take.
+    if supply.lacks or supply.sent >= TRIES:
+        return Do([MarkDirty(supply.why)], supply.why)
+    return None
+
+
 def _start(f: Facts) -> Do | None:
     if f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
         return None
@@ -121,16 +148,26 @@ def _not_receiving(f: Facts) -> Do | None:
     """Attached in vain: stop, so that the exact end of WAL shows whether the history fits."""
     if f.holds or f.run.run not in FOLLOWING or f.run.receiving or not f.holder_is_primary:
         return None
-    if f.run.attached_term != f.record.term or f.run.attached_for < PATIENCE:
+    if f.run.attached_term != f.record.term:
         return None
+    if f.run.attached_for < min(LONGEST, PATIENCE * max(1, f.run.fruitless - TRIES + 1)):
+        return _said(f)
     source = _source(f)
     if source is None and f.lease.claim is not Claim.HELD:
         return None  # the lease is free: who takes it is the election's matter
     if source is None:
         return Do([AskPeers()], f"{f.lease.holder_pod} does not answer", look_again_in=1.0)
-    if f.run.fruitless >= TRIES:
-        return Do([StopServer("fast"), MarkDirty("the primary has not the WAL that is needed")])
-    return Do([StopServer("fast")])
+    return Do([StopServer("fast")], f.run.supply.why)
+
+
+def _said(f: Facts) -> Do | None:
+    supply = f.run.supply
+    if f.lease.claim is not Claim.HELD or f.run.fruitless <= TRIES or (
+        supply.term != f.record.term or not supply.why
+    ):
+        return None
+    notice = Announce("Warning", "NotReceiving", f"{f.me} receives nothing: {supply.why}")
+    return Do([notice], supply.why, look_again_in=2.0)
 
 
 def _label(f: Facts) -> Do | None:
@@ -156,6 +193,8 @@ RULES = (
     Rule("copying", "A copy of the primary is being made.", _job_without_source),
     Rule("clone", "This member has no usable data and is cloned from the primary.", _clone),
     Rule("rewind", "This member's history left the primary's: it is rewound.", _rewind),
+    Rule("ask-for-wal", "The primary is asked whether it has the WAL that is needed here.",
+         _ask_for_wal),
     Rule("start", "PostgreSQL starts read-only.", _start),
     Rule("detach-from-former", "A vote was given to a newer term.", _detach_from_former),
     Rule("attach", "This standby follows the holder of the lease.", _attach),
