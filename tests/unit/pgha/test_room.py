@@ -189,7 +189,8 @@ class Ended:
         unused: Any = None
         self.record = RECORD
         keeper: Any = SimpleNamespace(
-            view=lambda dead, own: LeaseView(Claim.HELD, MINE, 1.0, self.record)
+            view=lambda dead, own: LeaseView(Claim.HELD, MINE, 1.0, self.record),
+            recall=lambda kept: None,
         )
         server: Any = SimpleNamespace(exit=lambda: 1, kill=lambda timeout: True)
         self.gatherer = Gatherer(
