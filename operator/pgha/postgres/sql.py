@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from pgha.postgres.wire import Row, Wire, WireError, connected
 
 QUICK = 3.0  # seconds for a statement that only looks
 ROLES_WITHIN = 30.0  # seconds for roles and a database
+INSTEAD = "template1"  # for a database that is gone; CREATE DATABASE waits while it is in use
+INSTEAD_FOR = 60.0  # seconds until the database that is meant is tried first again
 REWIND_FUNCTIONS = (
     "pg_ls_dir(text, boolean, boolean)",
     "pg_stat_file(text, boolean)",
@@ -87,6 +89,7 @@ class Sql:
             "host": str(run_dir), "port": str(port), "user": username, "dbname": database,
             "application_name": "pgha", "client_encoding": "UTF8",
         }
+        self._instead_until = float("-inf")
         self._replies: dict[int, tuple[str, float, int]] = {}  # pid: reply_time, seen at, count
 
     @contextmanager
@@ -95,10 +98,40 @@ class Sql:
         limits = f"-c statement_timeout={int(timeout * 1000)} -c lock_timeout=0"
         session = f"{limits} -c synchronous_commit=local -c default_transaction_read_only=off"
         try:
-            with connected({**self._where, "options": f"{session} {options}"}, timeout) as wire:
+            with self._opened({**self._where, "options": f"{session} {options}"}, timeout) as wire:
                 yield wire
         except WireError as e:
             raise SqlError(f"PostgreSQL here: {e}") from e
+
+    @contextmanager
+    def _opened(self, where: dict[str, str], timeout: float) -> Iterator[Wire]:
+        """Users may drop or rename any database, or close it to connections. libpq tells no
+        SQLSTATE of a refused connection, and the words are in any language: so whatever the
+        refusal, the other database is tried too. An I/O error is not passed over (amendment 15).
+        """
+        deadline = time.monotonic() + timeout
+        meant = where["dbname"]
+        names = [meant, INSTEAD]
+        if time.monotonic() < self._instead_until:
+            names.reverse()
+        with ExitStack() as stack:
+            refused: WireError | None = None
+            for name in names:
+                left = deadline - time.monotonic()
+                try:
+                    wire = stack.enter_context(connected({**where, "dbname": name}, left))
+                except WireError as e:
+                    refused = refused or e
+                    if e.kind != "refused" or e.io_error:
+                        raise
+                    continue
+                if refused is not None:
+                    instead = name == INSTEAD
+                    self._instead_until = time.monotonic() + INSTEAD_FOR if instead else 0.0
+                yield wire
+                return
+            assert refused is not None
+            raise refused
 
     def _one(self, statement: str, timeout: float = QUICK) -> str:
         with self._connect(timeout) as wire:
