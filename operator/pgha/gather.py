@@ -171,7 +171,8 @@ class Gatherer:
             self.pulse.begin()
             m.primary_timeline = 0
         if run is Run.PRIMARY and not m.primary_timeline and m.promoting:
-            m.primary_timeline = self.sql.timeline(1.0) or 0
+            # Clients can keep every session out, so that SQL is not all that a promotion ends by.
+            m.primary_timeline = self.sql.timeline(1.0) or m.promoted_to()
             if m.primary_timeline:
                 m.promoted(m.primary_timeline)
         if run is Run.PRIMARY:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pgha.clock import boottime
 from pgha.facts import Data, DataView, Supply
-from pgha.lsn import LSN, History, Position
+from pgha.lsn import LSN, History, Position, branch
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 from pgha.record import Record, RecordError
 
@@ -125,6 +125,29 @@ class Member:
         """PostgreSQL is a primary on `timeline` now."""
         history = _history(self.directory, timeline)
         self.data = replace(self.data, end=None, timeline=timeline, history=history, clean=False)
+
+    def promoted_to(self) -> int:
+        """The timeline that PostgreSQL was promoted to since it was started here, by its own word
+        on disk; 0 while that is not proven.
+
+        It says `in production` last of all that ends recovery, after its start as a standby had
+        said otherwise, and by then either the end-of-recovery record or a checkpoint has put the
+        new timeline into the control file (xlog.c, StartupXLOG). The history file of that number is
+        PostgreSQL's, since it takes one that has none: an agent's stub is never its own.
+        """
+        before = self.data
+        if before.end is None:
+            return 0
+        try:
+            control = self.directory.control()
+            timeline = max(control.timeline, control.min_recovery_timeline)
+            history = self.directory.history(timeline)
+        except (OSError, DirectoryError, ValueError):
+            return 0
+        if control.state != "in production" or timeline <= before.timeline:
+            return 0
+        grew = branch(before.history, before.timeline, before.end.lsn, history, timeline)
+        return timeline if grew == "behind" else 0
 
     def free_bytes(self) -> int | None:
         """Where the data directory is; None while that cannot be told."""

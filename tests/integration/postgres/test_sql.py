@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN
+from pgha.member import Member
 from pgha.postgres import processes
 from pgha.postgres.server import ServerState
 from pgha.postgres.sql import Alive, SqlError
@@ -166,6 +167,42 @@ def test_too_many_clients_are_life(image: Place) -> None:
         node.sql.sync_names()
     clients[0].close()
     eventually("a place is free", lambda: node.sql.alive(5.0) is Alive.ALIVE)
+
+
+@one_version
+def test_a_database_that_was_dropped_is_not_missed(image: Place) -> None:
+    node = Node("ha-0").leading()
+    with node.connect(dbname="template1") as connection:
+        connection.execute("DROP DATABASE postgres")
+    assert node.sql.alive(5.0) is Alive.ALIVE and node.sql.timeline(5.0) == 2
+    with node.connect(dbname="template1") as connection:
+        connection.execute("CREATE DATABASE postgres")
+        connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+    assert Node("ha-0").sql.timeline(5.0) == 2
+
+
+def test_a_promotion_is_proven_on_disk_while_clients_keep_every_session_out(image: Place) -> None:
+    """Sessions of a hot standby survive its promotion."""
+    node = Node("ha-0", hot=True).filled().started()
+    member = Member(node.directory)
+    assert node.server.detach(5.0)
+    member.look()
+    member.read_end(20.0)
+    assert member.promoted_to() == 0
+    clients: list[psycopg.Connection[object]] = []
+    with pytest.raises(psycopg.OperationalError, match="too many clients"):
+        while True:
+            clients.append(node.connect())
+    node.promoted()
+    assert node.sql.timeline(5.0) is None
+    assert member.promoted_to() == 2
+    clients.pop().close()
+    eventually("a place is free", lambda: node.sql.timeline(5.0) == 2)
+    node.sql.checkpoint(20.0)
+    assert member.promoted_to() == 2
+    node.crash()
+    node.started()
+    assert member.promoted_to() == 0, "a standby again"
 
 
 @one_version

@@ -111,3 +111,19 @@ def test_an_agent_that_starts_goes_on_from_the_record_that_it_kept(tmp_path: Pat
     kept = Record(term=6, revision=40, init="initialized", system_id=7)
     Member(Directory(tmp_path / "pgdata", tmp_path)).remember(kept)
     assert Ground(tmp_path).recalled == [kept]
+
+
+def test_a_promotion_is_seen_though_clients_keep_every_session_out(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = 0
+    monkeypatch.setattr(ground.member, "promoted_to", lambda: proven)
+    ground.turn(ServerState.STANDBY)
+    ground.member.promoting = 3
+    ground.turn(ServerState.PRIMARY)
+    assert ground.member.primary_timeline == 0, "neither PostgreSQL nor its disk says so"
+    proven = 3
+    ground.turn(ServerState.STANDBY)
+    assert ground.member.primary_timeline == 0, "it is no primary yet"
+    ground.turn(ServerState.PRIMARY)
+    assert ground.member.primary_timeline == 3 and ground.member.data.timeline == 3
