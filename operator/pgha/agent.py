@@ -28,7 +28,7 @@ from pgha.ear import Ear
 from pgha.executor import Executor
 from pgha.facts import Facts, Run
 from pgha.fencer.guard import Guard
-from pgha.gather import Gatherer, branch_of
+from pgha.gather import Gatherer, judged
 from pgha.http.metrics import Metrics
 from pgha.http.probes import Probes
 from pgha.jobs import Jobs
@@ -120,10 +120,7 @@ class Agent:
         self.poll, self.early = (
             Poll(
                 client, self._hosts, identity.incarnation, identity.pod,
-                lambda history, timeline, end: branch_of(
-                    self.gatherer.lease().record, history, timeline, end
-                ),
-                self.wake, heard,
+                lambda *vote: judged(self.gatherer.lease().record, *vote), self.wake, heard,
             )
             for _ in range(2)
         )

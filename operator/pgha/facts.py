@@ -57,8 +57,8 @@ class Branch(enum.Enum):
 
     SAME = "same"
     BEHIND = "behind"
-    AHEAD = "ahead"
-    DIVERGED = "diverged"
+    AHEAD = "ahead"  # by a promotion that is intended and not known to have happened
+    DIVERGED = "diverged"  # also what goes on from the recorded one without any record of it
     UNKNOWN = "unknown"
 
 
@@ -168,6 +168,7 @@ class Vote:
     branch: Branch
     healthy: bool
     why: str = ""
+    left_at: LSN | None = None  # where a stray left the recorded timeline; it has that up to there
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ from pgha.jobs import Jobs
 from pgha.keeper import Keeper
 from pgha.kube.errands import Errands
 from pgha.kube.pods import PodView
-from pgha.lsn import LSN, History, branch
+from pgha.lsn import LSN, History, Position, branch, left_at
 from pgha.member import Member
 from pgha.postgres.server import Server, ServerState
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
 from pgha.record import Record
 from pgha.rules import room, suspect
-from pgha.settings import Identity, Settings
+from pgha.settings import Identity, Settings, pod_of
 from pgha.votes import Poll
 
 WAL_WITHIN = 30.0
@@ -54,11 +54,31 @@ _RUN = {
 }
 
 
-def branch_of(record: Record, history: History, timeline: int, end: LSN) -> Branch:
-    """A directory's history against the recorded one."""
+def branch_of(record: Record, name: str, history: History, end: Position) -> Branch:
+    """The history of `name`'s directory against the recorded one.
+
+    What goes on from the recorded one is a stray, as DIVERGED as any other, unless it is of the
+    promotion that is intended and not known to have happened (amendment 8). It is not of a record
+    that went back either: none does (keeper.py), and who knows a newer one grants no vote.
+    """
     if record.init != "initialized" or not record.timeline:
         return Branch.UNKNOWN
-    return Branch(branch(history, timeline, end, record.history, record.timeline))
+    found = Branch(branch(history, end.timeline, end.lsn, record.history, record.timeline))
+    if found is not Branch.AHEAD:
+        return found
+    intent = record.open_intent
+    own = intent and intent.number == end.timeline and pod_of(intent.promoter) == name
+    return found if own else Branch.DIVERGED
+
+
+def judged(
+    record: Record, name: str, history: History, end: Position
+) -> tuple[Branch, LSN | None]:
+    """The branch that a vote is of, and where it left the recorded timeline if it is a stray."""
+    found = branch_of(record, name, history, end)
+    if found is not Branch.DIVERGED:
+        return found, None
+    return found, left_at(history, record.history, record.timeline)
 
 
 @dataclass
@@ -249,6 +269,6 @@ class Gatherer:
         data = replace(m.data, owner_foreign=self.foreign_owner())
         if data.data is Data.READY and data.end is not None:
             data = replace(
-                data, branch=branch_of(record, data.history, data.timeline, data.end.lsn)
+                data, branch=branch_of(record, self.identity.pod, data.history, data.end)
             )
         return data

@@ -100,3 +100,11 @@ def branch(
         if switch.timeline == their_timeline:
             return "ahead" if tuple(mine[:n]) == tuple(theirs) else "diverged"
     return "diverged"
+
+
+def left_at(mine: History, theirs: History, their_timeline: int) -> LSN | None:
+    """Where my history left their timeline, all of which I have up to there; None if it did not."""
+    for n, switch in enumerate(mine):
+        if switch.timeline == their_timeline:
+            return switch.at if tuple(mine[:n]) == tuple(theirs) else None
+    return None

@@ -36,7 +36,7 @@ class Poll:
         hosts: Callable[[], Mapping[str, str]],
         incarnation: str,
         member: str,
-        branch: Callable[[History, int, LSN], Branch],
+        branch: Callable[[str, History, Position], tuple[Branch, LSN | None]],
         wake: Callable[[], None],
         heard: Callable[[int], None],
     ) -> None:
@@ -101,14 +101,14 @@ class Poll:
         self._wake()
 
     def _judge(self, answer: VoteAnswer) -> Vote:
-        position, branch = None, Branch.UNKNOWN
+        position, branch, left = None, Branch.UNKNOWN, None
         if answer.lsn is not None and answer.timeline:
             position = Position(answer.timeline, LSN(answer.lsn))
             history = History.parse(answer.history_text or "")
-            branch = self._branch(history, position.timeline, position.lsn)
+            branch, left = self._branch(answer.name, history, position)
         return Vote(
             answer.name, answer.directory_id, answer.granted, position, branch, answer.healthy,
-            answer.why,
+            answer.why, left,
         )
 
     def promises(

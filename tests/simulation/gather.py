@@ -43,7 +43,7 @@ def facts_of(m: Member) -> Facts:
     end = m.end if s.run != "stopped" else (d.end if ready else None)
     data = DataView(
         state, "", d.id if ready else None, 7 if ready else None, d.timeline, d.history,
-        end, d.clean, branch_of(view.record, d.history, d.timeline, d.end.lsn)
+        end, d.clean, branch_of(view.record, m.name, d.history, d.end)
         if ready and end else Branch.UNKNOWN,
     )
     running = m.job is not None

@@ -19,7 +19,7 @@ from pgha.facts import (
     Votes,
     Waiver,
 )
-from pgha.gather import branch_of
+from pgha.gather import judged
 from pgha.keeper import Keeper
 from pgha.lsn import LSN, Position
 from pgha.peers.messages import (
@@ -292,13 +292,15 @@ class Member:
             return Vote(self.name, self.directory.id, False, None, Branch.UNKNOWN, True)
         request = VoteRequest(term, candidate.split("/")[0], candidate)
         answer = parse(VoteAnswer, self.ballot.vote(to_json(request)))
-        self.peers[request.candidate].hear(answer.term_seen)
+        asking = self.peers[request.candidate]
+        asking.hear(answer.term_seen)
         position, d = None, self.directory
         if answer.granted and answer.lsn is not None:
             position = Position(answer.timeline, LSN(answer.lsn))
+        found, left = judged(asking.record(), self.name, d.history, d.end)
         return Vote(
-            self.name, answer.directory_id, answer.granted, position,
-            branch_of(self.record(), d.history, d.timeline, d.end.lsn), not self.ill(),
+            self.name, answer.directory_id, answer.granted, position, found, not self.ill(),
+            answer.why, left,
         )
 
     def early_vote(self, term: int, version: str, candidate: str) -> Vote:

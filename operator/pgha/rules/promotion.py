@@ -22,7 +22,7 @@ from pgha.actions import (
     WriteRecord,
 )
 from pgha.facts import Branch, Facts, Run, Vote
-from pgha.lsn import History
+from pgha.lsn import History, Position, left_at
 from pgha.record import Promotion, Record
 from pgha.rules import room, waiver
 from pgha.rules.leaving import switching
@@ -112,6 +112,16 @@ def _names(f: Facts) -> list[str]:
     return [v.name for v in _counted(f)]
 
 
+def _astray(f: Facts) -> str | None:
+    """A voter that left the recorded timeline beyond where this member ends: it may have commits
+    that nobody else has, it cannot be promoted, and to promote another would have it rewound."""
+    assert f.data.end is not None
+    for v in _granted(f):
+        if v.left_at is not None and Position(f.record.timeline, v.left_at) > f.data.end:
+            return f"{v.name} has more WAL, up to {v.left_at}, where it left the recorded history"
+    return None
+
+
 def _heard_enough(f: Facts) -> str | None:
     if f.data.branch is Branch.DIVERGED:
         return None
@@ -119,7 +129,7 @@ def _heard_enough(f: Facts) -> str | None:
     voters = f.record.voter_names
     if proof := proven(f):
         return proof
-    if f.record.degraded:
+    if f.record.degraded or _astray(f):
         return None
     if f.settings.synchronous or f.record.write_quorum > 0:
         if heard < f.record.read_quorum:
@@ -130,16 +140,24 @@ def _heard_enough(f: Facts) -> str | None:
     return None
 
 
+def _rather(f: Facts, v: Vote) -> bool:
+    """Is it for this voter to be promoted?"""
+    assert f.data.end is not None
+    if f.data.branch is Branch.DIVERGED and v.branch in (Branch.SAME, Branch.BEHIND):
+        left = left_at(f.data.history, f.record.history, f.record.timeline)
+        return left is None or v.position is None or (
+            v.position > Position(f.record.timeline, left)
+        )
+    if v.position is None or v.position <= f.data.end or v.branch is Branch.DIVERGED:
+        return False
+    return v.healthy or _counts(f)
+
+
 def _yield(f: Facts) -> Do | None:
     if not _before(f) or f.run.promoting:
         return None
     assert f.data.end is not None
-    better = [
-        v for v in _granted(f)
-        if v.position is not None and v.position > f.data.end
-        and v.branch is not Branch.DIVERGED and (v.healthy or _counts(f))
-        or f.data.branch is Branch.DIVERGED and v.branch in (Branch.SAME, Branch.BEHIND)
-    ]
+    better = [v for v in _granted(f) if _rather(f, v)]
     if not better:
         return None
     if f.votes.pending and not any(v.healthy for v in better):
@@ -196,7 +214,7 @@ def _quorum_missing(f: Facts) -> Do | None:
         v.name == named.member and v.branch is not Branch.DIVERGED for v in _granted(f)
     ):
         return Do([ReleaseLease(named.member)], f"{named.member} is named by a person's waiver")
-    why = f"not heard: {', '.join(silent) or 'nobody'}"
+    why = _astray(f) or f"not heard: {', '.join(silent) or 'nobody'}"
     if left:
         why += (f"; {', '.join(left)} left the recorded history and may have more of it than "
                 f"{f.me}, which has not reached timeline {f.record.timeline}")
@@ -217,10 +235,7 @@ def _quorum_missing(f: Facts) -> Do | None:
 def _refused_branch(f: Facts) -> Do | None:
     if not _before(f) or f.run.promoting:
         return None
-    intent = f.record.open_intent
-    if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None or (
-        f.data.branch is Branch.AHEAD and not (intent and intent.number == f.data.timeline)
-    ):
+    if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None:
         return Do([ReleaseLease()], f"timeline {f.data.timeline} is not of the recorded history")
     return None
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from pgha.actions import Announce
 from pgha.facts import Branch, Facts, Waiver
+from pgha.lsn import left_at
 from pgha.record import Record, Waived
 
 HEAR_WITHIN = 5.0  # seconds that the voters get to answer, the last time that anybody asks them
@@ -45,7 +46,10 @@ def given_up(f: Facts, heard: Collection[str]) -> str:
     """What is lost, as far as it can be known."""
     gone = [f"what only {', '.join(_missing(f, heard))} had"] if _missing(f, heard) else []
     if f.data.branch is Branch.DIVERGED:
-        gone.append(f"timeline {f.record.timeline} with all that was written on it")
+        left = left_at(f.data.history, f.record.history, f.record.timeline)
+        gone.append(f"timeline {f.record.timeline} " + (
+            "with all that was written on it" if left is None else f"from {left} on"
+        ))
     return " and ".join(gone) or "nothing that is known of"
 
 
