@@ -25,6 +25,7 @@ ELSEWHERE = {
     "foreign-owner": "tests/unit/pgha/test_rules_by_hand.py, as all of these but the holder's, "
     "which are in test_holder_by_hand.py",
     "fenced": "kept for a fencer that reports while PostgreSQL still runs",
+    "birth-again": "tests/simulation/test_birth.py: no fault strikes before a cluster is up",
     "birth-without-lease": "initdb takes a second; a lease is not lost in it by chance",
     "promotion-of-before": "tests/unit/pgha/test_rules_by_hand.py, and in the wider world",
     "fencer-silent": "the simulated fencer always answers; tests/chaos kills the real one",

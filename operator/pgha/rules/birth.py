@@ -1,7 +1,8 @@
 """The first start of a cluster, and the record that was lost (law, point 11; amendments 10, 19).
 
 `initdb` runs once: when no initialization is on the record, and every declared member is there
-and reports itself empty. The lowest ordinal does it, holding the lease.
+and reports itself empty. The lowest ordinal does it, holding the lease. Where it was completed and
+the lease lost before that was on the record, that very member takes the lease again.
 """
 
 from __future__ import annotations
@@ -48,6 +49,29 @@ def _claim_birth(f: Facts) -> Do | None:
     if first != f.me:
         return Do((), f"{first} initializes", look_again_in=1.0)
     return Do([Acquire(replace(f.record, term=f.record.term + 1, init="initializing"))])
+
+
+def _claim_again(f: Facts) -> Do | None:
+    """`initdb` was completed here, and the lease was lost before that was on the record.
+
+    The record says that it was begun, when all were empty; a member that was in use since would
+    have kept a later one. So nobody was let in (amendment 19), and where nobody else has data this
+    is the cluster's.
+    """
+    d = f.data
+    if f.holds or f.record.init != "initializing" or d.data is not Data.READY:
+        return None
+    if d.timeline != 1 or d.directory_id is None or f.me not in f.declared:
+        return None
+    if f.lease.claim not in (*CLAIMABLE, Claim.VACANT):
+        return None
+    if unheard := [n for n in f.declared if f.fresh(n) is None]:
+        return Do([AskPeers()], "not heard yet: " + ", ".join(unheard), look_again_in=0.3)
+    if f.peers[f.me].record is not None or any(
+        f.peers[n].data not in (Data.EMPTY, Data.INITIALIZING) for n in f.others()
+    ):
+        return None
+    return Do([Acquire(replace(f.record, term=f.record.term + 1))])
 
 
 def _run_birth(f: Facts) -> Do | None:
@@ -135,6 +159,11 @@ RULES = (
         "birth-claim",
         "All members are empty: one of them initializes the cluster.",
         _claim_birth,
+    ),
+    Rule(
+        "birth-again",
+        "The cluster was initialized here, which is not on the record: the lease is taken again.",
+        _claim_again,
     ),
     Rule(
         "record-lost",
