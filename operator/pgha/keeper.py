@@ -351,14 +351,17 @@ class Keeper:
                 failed = False
                 continue
             failed = False
-            if self.tenure() is None or self._may_renew() is not None:
+            if self.tenure() is None:
                 continue
-            why = self._put(None)
-            if why is None:
+            # What refused for a moment is asked again soon: the deadline is two periods away.
+            failed = self._may_renew() is not None
+            if failed:
+                continue
+            failed = self._put(None) is not None
+            if failed:
+                self._seek_promises()
+            else:
                 self.promising = False
-                continue
-            failed = True
-            self._seek_promises()
 
     def _seek_promises(self) -> None:
         """The API does not answer: go on only with everybody's promise (law, point 14)."""

@@ -386,3 +386,44 @@ def test_the_bound_of_the_wal_is_that_of_the_primary_of_this_tenure(ground: Grou
     ground.flushed = Position(3, LSN(0x9500))
     assert ground.keeper._put(None) is None
     assert ground.keeper.record.flushed == ground.flushed
+
+
+class Naps:
+    """The renewal thread's bell: waiting passes time, and `until` ends the thread."""
+
+    def __init__(self, ground: Ground, until: float) -> None:
+        self.ground, self.until, self.rung = ground, ground.world.now + until, False
+
+    def wait(self, seconds: float) -> None:
+        self.ground.pass_(seconds + 0.01)
+        if self.ground.world.now > self.until:
+            self.ground.keeper.stop()
+
+    def is_set(self) -> bool:
+        return self.rung
+
+    def set(self) -> None:
+        self.rung = True
+
+    def clear(self) -> None:
+        self.rung = False
+
+
+def test_a_renewal_that_was_refused_for_a_moment_is_tried_again_before_the_deadline(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fencer or a loop that is late once is no reason to end a tenure."""
+    ground.acquire(1)
+    refusals = [None, "the fencer does not answer"]
+    asked: list[float] = []
+
+    def may_renew() -> str | None:
+        asked.append(ground.world.now)
+        return refusals.pop(0) if refusals else None
+
+    monkeypatch.setattr(ground.keeper, "_may_renew", may_renew)
+    monkeypatch.setattr(ground.keeper, "_soon", Naps(ground, until=30.0))
+    ground.keeper.run()
+    assert ground.keeper.tenure() is not None, ground.keeper.lost_because
+    assert asked[2] - asked[1] == pytest.approx(TIMES.retry_period, abs=0.1)
+    assert asked[3] - asked[2] == pytest.approx(TIMES.renew_every, abs=0.1)
