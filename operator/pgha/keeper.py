@@ -136,15 +136,16 @@ class Keeper:
             if self._changed_at is None or self._why:
                 return LeaseView(Claim.UNKNOWN, why=self._why)
             age = now - self._changed_at
+            recorded = float(raw.duration or 0) if raw is not None else 0.0
+            duration = max(self._times.lease_duration, recorded)  # amendment 17
             if self._missing:
                 # A Lease that was deleted may still be held by somebody (amendment 10).
-                claim = Claim.EXPIRED if age >= self._times.lease_duration else Claim.VACANT
+                claim = Claim.EXPIRED if age >= duration else Claim.VACANT
                 # What this member remembers may be old by now: the record is rebuilt from what all
                 # members kept (rule record-lost), unless the holder makes its Lease again.
                 known = self._record if self._held is not None else Record()
                 return LeaseView(claim, None, age, known, version=self._version())
             assert raw is not None
-            duration = max(self._times.lease_duration, float(raw.duration or 0))
             record = self._record
             if raw.holder is None:
                 mark = record.release

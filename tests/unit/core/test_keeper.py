@@ -163,6 +163,22 @@ def test_age_counts_from_the_observed_change_and_by_the_larger_duration(ground: 
     assert other.view() is Claim.EXPIRED
 
 
+def test_a_lease_that_is_missing_is_waited_for_by_the_larger_duration_too(ground: Ground) -> None:
+    """Whoever held it may count on the duration that was recorded (amendment 17)."""
+    ground.acquire(1)
+    lease = ground.world.lease
+    assert lease is not None
+    other = Ground("a-1", ground.world)
+    other.keeper.observe(replace(
+        lease, duration=40, resource_version=str(next(ground.world.versions))
+    ))
+    other.keeper.observe(None)
+    ground.pass_(39)
+    assert other.view() is Claim.VACANT
+    ground.pass_(2)
+    assert other.view() is Claim.EXPIRED
+
+
 def test_a_certificate_is_for_that_very_incarnation(ground: Ground) -> None:
     ground.acquire(1)
     other = Ground("a-1", ground.world)
