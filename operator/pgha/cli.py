@@ -168,7 +168,8 @@ def waive_quorum(c: Cluster, member: str, term: int, accepted: bool, timeout: fl
         others = ", ".join(sorted(c.record.voter_names - {member})) or "nobody"
         raise UserError(
             f"acknowledged commits may be lost: all that {member} lacks, of those of {others} that "
-            "do not answer; if they are gone for ever, say --accept-data-loss"
+            "do not answer; one that is only cut off may still be the primary and take writes, so "
+            "power them off or delete them first; if they are gone for ever, say --accept-data-loss"
         )
     _without_primary(c)
     waiver = Waiver(secrets.token_hex(6), term, member)
@@ -250,7 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb, text in (("status", "who is primary, who is what"),
                        ("why", "the rule that decides at each member, and its reason"),
                        ("switchover", "move the primary to another member"),
-                       ("waive-quorum", "promote a member though acknowledged commits get lost")):
+                       ("waive-quorum", "promote a member though acknowledged commits get lost; "
+                        "power off or delete those not heard first: they may still write")):
         p = verbs.add_parser(verb, help=text)
         p.add_argument("name", nargs="?", help="the cluster (default: this pod's)")
         p.add_argument("-n", "--namespace")
@@ -261,7 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             p.add_argument("--member", metavar="POD", required=True)
             p.add_argument("--term", metavar="N", type=int, required=True,
                            help="the term of the last promotion, as `pgha status` shows it")
-            p.add_argument("--accept-data-loss", action="store_true")
+            p.add_argument("--accept-data-loss", action="store_true",
+                           help="the members that are not heard are gone for ever, and powered off")
         if verb in ("switchover", "waive-quorum"):
             p.add_argument("--timeout", type=float, default=60.0, help="seconds")
         if verb == "why":

@@ -61,7 +61,9 @@ def reason(f: Facts) -> str | None:
     if v.pending or v.asked_for < HEAR_WITHIN:
         return None
     if f.tenure.since < f.settings.times.lease_duration:
-        return None  # however the lease was taken: whoever had it before has stopped by then
+        # However the lease was taken, whoever had it before has stopped by then; unless it lives on
+        # promises without the API, which no agent can know: the person has to (docs/runbook.md).
+        return None
     return f"a person waived the quorum of term {w.term}"
 
 

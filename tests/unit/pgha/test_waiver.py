@@ -303,6 +303,7 @@ def test_the_command_says_what_was_given_up(
     ({"term": 6}, "is 4"),
     ({"member": "c-7"}, "not a voter"),
     ({"accepted": False}, "--accept-data-loss"),
+    ({"accepted": False}, "c-1, c-2 that .* may still be the primary .* power them off"),
 ])
 def test_the_command_wants_to_be_meant(
     clock: Clock, changes: dict[str, Any], words: str
