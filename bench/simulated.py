@@ -201,6 +201,9 @@ class SimulatedServer:
     def set_sync_names(self, value: str) -> None:
         self._place.sync_names = value
 
+    def waited(self) -> bool:
+        return True
+
     def promote(self) -> None:
         p = self._place
         with p.lock:

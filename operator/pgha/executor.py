@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgha import actions as a
+from pgha import quorum
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
@@ -114,7 +115,9 @@ class Executor:
         self.keeper.settled()  # a fencer armed in a tenure that is over would strike this start
         m.attached_to, m.promoting, m.stays_on = None, 0, action.timeline
         conf = self.conf()
-        self.server.start(replace(conf, timeline=str(action.timeline or conf.timeline)))
+        names = quorum.at_start(facts.record, facts.settings.synchronous)
+        timeline = str(action.timeline or conf.timeline)
+        self.server.start(replace(conf, timeline=timeline, sync_names=names))
 
     def attach(self, action: a.Attach, facts: Facts) -> None:
         m = self.member

@@ -134,6 +134,9 @@ class RunView:
     asked_checkpoint_term: int = 0
     asked_slots_term: int = 0
     primary_ago: float = math.inf  # seconds since it was a primary last
+    # synchronous_standby_names was never empty since the start; None: whether the checkpointer has
+    # read it then is not known yet
+    waited: bool | None = True
 
 
 @dataclass(frozen=True)

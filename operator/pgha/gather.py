@@ -228,6 +228,7 @@ class Gatherer:
             asked_checkpoint_term=m.checkpoint_term,
             asked_slots_term=m.slots_term,
             primary_ago=now - m.primary_at,
+            waited=self.server.waited(),
         )
 
     def _ended(self) -> None:

@@ -71,6 +71,16 @@ def names_of(quorum: int, members: tuple[str, ...]) -> str:
     return f"ANY {quorum} ({listed})"
 
 
+def at_start(record: Record, synchronous: bool) -> str:
+    """What a server starts with, before it is told whom to wait for.
+
+    PostgreSQL begins to wait when its checkpointer has seen that there is anybody, and that is
+    not bound in time on a reload. So a server that may have to wait as soon as it is promoted
+    waits from its start, for nobody.
+    """
+    return names_of(1, ()) if synchronous or record.write_quorum > 0 else ""
+
+
 def quorum_of(names: str) -> int:
     """W in a value of synchronous_standby_names that `names_of` made."""
     return int(names.split()[1]) if names.startswith("ANY ") else 0

@@ -61,6 +61,7 @@ class ServerConf:
     require_tls: bool = False  # of clients
     port: int = 5432
     timeline: str = "latest"  # recovery_target_timeline; a number, or `current`, to stay there
+    sync_names: str = ""  # synchronous_standby_names to start with; a private server has none
 
 
 def quoted(value: str) -> str:

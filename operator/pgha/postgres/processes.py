@@ -79,6 +79,12 @@ def awaits(pid: int, number: int) -> bool:
     return bool((_mask(pid, "ShdPnd:") | _mask(pid, "SigPnd:")) >> (number - 1) & 1)
 
 
+def listens(pid: int, number: int) -> bool:
+    """Does it sleep, ready for this signal? A PostgreSQL process that does has begun its loop."""
+    blocked = _mask(pid, "SigBlk:") >> (number - 1) & 1
+    return catches(pid, number) and not blocked and _stat(pid)[1] == "S"
+
+
 def _mask(pid: int, key: str) -> int:
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -37,6 +37,7 @@ _TITLES = {
     r"end-of-recovery.*)?",
     "walreceiver": r"walreceiver(?:\s+(?:streaming|restarting from) [0-9A-F]+/[0-9A-F]+"
     r"|\s+idle|\s+waiting)?",
+    "checkpointer": r"checkpointer",
     "walsender": rf"walsender {c.REPLICATION_USER} .*",
 }
 _STREAMING = re.compile(r"walreceiver\s+streaming ([0-9A-F]+/[0-9A-F]+)")
@@ -73,6 +74,7 @@ class Server:
         self._stopping = False
         self._follow = ("", "")  # conninfo, slot
         self._sync = ""
+        self._waited: bool | None = False
 
     # -- starting and ending --------------------------------------------------------------------
 
@@ -106,9 +108,10 @@ class Server:
             )
         (self._directory.pgdata / "postmaster.pid").unlink(missing_ok=True)
         self._conf, self._stopping = conf, False
-        self._follow, self._sync = ("", ""), ""
+        self._follow, self._sync = ("", ""), "" if private else conf.sync_names
+        self._waited = None if self._sync else False
         self._directory.scrub_auto_conf(c.OWNED)
-        c.write_dynamic(self._run)
+        c.write_dynamic(self._run, sync_names=self._sync)
         path = c.write(conf, self._run, private)
         own = c.settings(conf, self._run, private)
         own |= c.archiving(conf, self._directory.auto_conf())
@@ -311,7 +314,18 @@ class Server:
 
     def set_sync_names(self, value: str) -> None:
         self._sync = value
+        if not value:
+            self._waited = False
         self._write_dynamic()
+
+    def waited(self) -> bool | None:
+        """Was there always somebody to wait for since the start? Then every commit waits: only
+        the checkpointer tells backends to, and did so when it began. None: it was not seen yet."""
+        if self._waited is None and any(
+            processes.listens(pid, signal.SIGHUP) for pid, _ in self._titles("checkpointer")
+        ):
+            self._waited = True
+        return self._waited
 
     def _write_dynamic(self) -> None:
         self._directory.scrub_auto_conf(c.OWNED)

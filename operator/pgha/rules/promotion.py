@@ -41,6 +41,18 @@ def sync_names(f: Facts) -> str:
     )
 
 
+def _waits(f: Facts) -> Do | None:
+    """It started when nobody was to be waited for, and the mode was changed since: what it is told
+    now, its backends may learn only after the promotion."""
+    if not f.holds or f.run.run is not Run.STANDBY or f.promoted or f.run.promoting:
+        return None
+    if f.run.waited or not sync_names(f):
+        return None
+    if f.run.waited is None:
+        return Do((), "its checkpointer has not begun yet", look_again_in=0.02)
+    return Do([StopServer("fast")], f"it is to wait for {sync_names(f)}")
+
+
 def _detach(f: Facts) -> Do | None:
     if not f.holds or f.run.run is not Run.STANDBY or f.promoted or f.data.end is not None:
         return None
@@ -343,6 +355,8 @@ def _complete(f: Facts) -> Do | None:
 
 
 RULES = (
+    Rule("start-to-wait", "PostgreSQL starts anew so that its first commits wait for standbys.",
+         _waits),
     Rule("detach", "The holder stops receiving, so that its own position is exact.", _detach),
     Rule("refused-branch", "The holder's history is not the recorded one.", _refused_branch),
     Rule("ask-votes", "The holder asks the voters to stop receiving and show their WAL.", _ask),

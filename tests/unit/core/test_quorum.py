@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgha import quorum
-from pgha.quorum import Rewrite, SetNames, Standing, names_of, plan, quorum_of
+from pgha.quorum import Rewrite, SetNames, Standing, at_start, names_of, plan, quorum_of
 from pgha.record import Record
 
 pytestmark = pytest.mark.unit
@@ -127,6 +127,14 @@ def test_strict_never_degrades_and_never_waits_for_nobody() -> None:
     alone = {"streaming": frozenset(), "caught_up": frozenset(), "directories": {}}
     assert plan(full, steady(full, active=names, strict=True, missing_for=99.0, **alone)) is None
     assert names_of(1, ()) == 'ANY 1 ("pgha-nobody")'
+
+
+def test_who_may_have_to_wait_starts_waiting_for_a_name_that_nobody_bears() -> None:
+    assert at_start(born(), synchronous=True) == names_of(1, ())
+    assert at_start(born(write_quorum=1), synchronous=False) == names_of(1, ())
+    assert at_start(born(), synchronous=False) == ""
+    # A member's name ends with its ordinal (settings.ordinal).
+    assert not any(part.isdigit() for part in names_of(1, ()).strip('")').split("-"))
 
 
 def test_a_new_directory_counts_only_once_it_has_caught_up() -> None:

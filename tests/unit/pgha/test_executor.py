@@ -1,4 +1,5 @@
-"""What the executor sees to before a deed: here, that no fencer of the past strikes it."""
+"""What the executor sees to before a deed: that no fencer of the past strikes it, and that a server
+that may have to wait for standbys does so from its start."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ import pytest
 
 from pgha import actions as a
 from pgha.executor import Executor, NotWritten
-from pgha.facts import Facts
+from pgha.facts import Facts, LeaseView
 from pgha.jobs import Jobs, Kind
 from pgha.keeper import Keeper
 from pgha.kube.errors import ApiError, ApiUnreachable, Conflict
 from pgha.kube.leases import RawLease
 from pgha.pace import HeededLease
+from pgha.postgres.server import ServerConf
 from pgha.postgres.sql import SqlError
 from pgha.record import Record
 from pgha.rules import decide
@@ -336,3 +338,22 @@ def test_a_failure_of_an_earlier_term_asks_for_no_checkpoint_of_this_one(ground:
     sql.passed.release()
     settle()
     assert m.checkpoint_term == 5
+@pytest.mark.parametrize(("synchronous", "acknowledge", "names"), [
+    (True, 0, 'ANY 1 ("pgha-nobody")'),
+    (False, 1, 'ANY 1 ("pgha-nobody")'),
+    (False, 0, ""),
+])  # fmt: skip
+def test_a_server_that_may_have_to_wait_waits_from_its_start(
+    ground: Ground, synchronous: bool, acknowledge: int, names: str
+) -> None:
+    started: list[ServerConf] = []
+    member: Any = SimpleNamespace(set_end=lambda end: None)
+    server: Any = SimpleNamespace(start=started.append)
+    executor = replace(
+        ground.executor, member=member, server=server, conf=lambda: ServerConf("a-0", "u", 15)
+    )
+    settings = replace(SETTINGS, synchronous=synchronous)
+    lease = LeaseView(record=Record(term=1, write_quorum=acknowledge))
+    facts = Facts(now=1.0, me="a-0", incarnation="a-0/u/s", settings=settings, lease=lease)
+    executor.perform(a.StartStandby(), facts)
+    assert [conf.sync_names for conf in started] == [names]

@@ -12,6 +12,7 @@ from pgha.facts import (
     Claim,
     Data,
     DataView,
+    Facts,
     LeaseView,
     PodFacts,
     Replication,
@@ -79,6 +80,38 @@ def test_a_crashed_primary_waits_only_for_members_that_may_still_have_every_byte
         waiting = replace(f, peers={**final, OTHER: open_still})
         assert decided(waiting) == ("crash-hand-over", a.AskPeers())
     assert decided(replace(f, peers={ANOTHER: final[ANOTHER]})) == ("crash-hand-over", a.AskPeers())
+
+
+def taking_over(waited: bool | None) -> Facts:
+    """A holder that is still a standby, in term 5."""
+    record = replace(RECORD, term=5)
+    return replace(
+        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(5, 8.0, 1.0),
+        run=RunView(Run.STANDBY, waited=waited), replication=Replication(),
+    )
+
+
+def test_a_server_that_started_for_nobody_starts_anew_before_it_is_promoted() -> None:
+    """Its backends might take notice of whom they wait for only after the first commits."""
+    f = taking_over(waited=False)
+    assert decided(f) == ("start-to-wait", a.StopServer("fast"))
+    left = replace(f, settings=replace(f.settings, synchronous=False))
+    assert decided(left) == ("start-to-wait", a.StopServer("fast")), "the record's W counts too"
+    assert decided(taking_over(waited=None)) == ("start-to-wait",), "nothing is promoted yet"
+    assert decide(taking_over(waited=True)).rule == "detach"
+
+
+def test_a_server_that_may_go_alone_is_promoted_however_it_started() -> None:
+    f = taking_over(waited=False)
+    alone = replace(f.record, write_quorum=0)
+    asynchronous = replace(
+        f, settings=replace(f.settings, synchronous=False), lease=replace(f.lease, record=alone)
+    )
+    assert decide(asynchronous).rule == "detach"
+    degraded = replace(f, lease=replace(f.lease, record=replace(f.record, degraded=True)))
+    assert decide(degraded).rule == "detach"
+    promoting = replace(f, run=replace(f.run, promoting=3))
+    assert decide(promoting).rule != "start-to-wait", "it is on its way"
 
 
 def test_a_holder_waits_for_its_server() -> None:
