@@ -246,6 +246,9 @@ class SimulatedSql:
     def checkpoint(self, timeout: float) -> None:
         """There is nothing to write."""
 
+    def checkpoints(self, names: str, timeout: float) -> bool:
+        return names == self._place.sync_names
+
     def create_slot(self, name: str) -> None:
         self._place.slots.add(name)
 

@@ -144,7 +144,7 @@ class Agent:
             timeline=lambda: self.member.primary_timeline,
             directory_of=self.book.asked_since,
             wanted=self._wanted,
-            wake=self.wake,
+            wake=self.wake, always_waited=self.server.waited, log=self.log,
         )
         self.gatherer = Gatherer(
             settings, identity, self.member, self.server, self.sql, self.keeper, self.ballot,

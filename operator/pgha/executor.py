@@ -160,7 +160,7 @@ class Executor:
         self._keep(facts.record)
         if self.server.sync_names() != action.value:
             self.server.set_sync_names(action.value)
-            self.pulse.told()
+            self.pulse.told(action.value)
         self.pulse.look_now()
 
     def checkpoint(self, action: a.Checkpoint, facts: Facts) -> None:

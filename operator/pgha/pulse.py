@@ -17,6 +17,7 @@ from pgha.facts import Barrier, Replication, Sender
 from pgha.lsn import LSN, Position
 from pgha.postgres.sql import Alive, Look, Sql, SqlError
 from pgha.postgres.sql import Sender as Listed
+from pgha.waiting import Waiting
 
 EAGER = 0.5  # seconds between looks while something is pending
 CALM = 2.0  # seconds between looks otherwise
@@ -45,6 +46,9 @@ class Pulse:
     directory_of: Callable[[str, float], str | None]
     wanted: Callable[[], tuple[int, frozenset[str]]]  # W and S of the record
     wake: Callable[[], None]
+    always_waited: Callable[[], bool | None] = lambda: False  # since PostgreSQL started
+    log: Callable[..., None] = lambda *_, **__: None
+    waiting: Waiting = field(init=False)
     replication: Replication = field(default_factory=Replication)
     barrier: Barrier = field(default_factory=Barrier)
     flushed: Position | None = None
@@ -62,17 +66,25 @@ class Pulse:
     _stop: threading.Event = field(default_factory=threading.Event)
     _now: threading.Event = field(default_factory=threading.Event)
 
+    def __post_init__(self) -> None:
+        self.waiting = Waiting(
+            lambda names, within: self.sql.checkpoints(names, within),
+            self.always_waited, self.look_now, self.log,
+        )
+
     def begin(self) -> None:
         """A primary was made: what was seen before is of another time."""
+        self.waiting.begin()
         self.replication, self.barrier, self.flushed = Replication(), Barrier(), None
         self._senders, self._last_flush, self._active_since = {}, None, None
         self._taken_at = float("-inf")
         self._alive_at, self._ill, self._complete_at = boottime(), "", None
         self._now.set()
 
-    def told(self) -> None:
+    def told(self, names: str) -> None:
         """synchronous_standby_names was changed: what was proven of it is of before."""
         self._told += 1
+        self.waiting.told(names)
         self.barrier, self._active_since = Barrier(), None
         self._now.set()
 
@@ -120,7 +132,7 @@ class Pulse:
         self._now.set()
 
     def _take(self) -> None:
-        told = self._told
+        told, waits = self._told, self.waiting.on
         look = self.sql.look(timeout=2.0)
         if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING):
             self._alive_at, self._ill = boottime(), ""
@@ -130,11 +142,15 @@ class Pulse:
         if look.alive is not Alive.ALIVE or look.flush is None:
             return  # the pulse grows old; the probe above says whether that is illness
         try:
-            self._read(look, look.flush)
+            self._read(look, look.flush, waits)
         except SqlError:
             return
         if told != self._told:  # meanwhile; the active value may be the former one still
             self.barrier, self._active_since = Barrier(), None
+        elif not look.sync_names:
+            self.waiting.ended()
+        elif not waits:
+            self.waiting.prove(look.sync_names)
         # What only counts on (positions) is no news; nobody is woken for it.
         news = (
             look.sync_names, self.barrier, sorted(look.slots),
@@ -144,7 +160,7 @@ class Pulse:
             self._news = news
             self.wake()
 
-    def _read(self, look: Look, flush: LSN) -> None:
+    def _read(self, look: Look, flush: LSN, waits: bool) -> None:
         now, names, listed = boottime(), look.sync_names, look.senders
         self._end_doubles(listed)
         senders, present = [], set()
@@ -172,7 +188,7 @@ class Pulse:
         if len(present & standbys) >= need or self._complete_at is None or unwatched:
             self._complete_at = now
         self._looked_at = now
-        self.barrier = self._barrier(names, flush, standbys, listed)
+        self.barrier = self._barrier(names, flush, standbys, listed, waits)
         self.flushed = Position(self.timeline(), flush)
         self._last_flush = flush
         self.replication = Replication(
@@ -191,14 +207,18 @@ class Pulse:
                 self.sql.terminate(sender.pid)
 
     def _barrier(
-        self, names: str, flush: LSN, standbys: frozenset[str], listed: Sequence[Listed]
+        self, names: str, flush: LSN, standbys: frozenset[str], listed: Sequence[Listed],
+        waits: bool,
     ) -> Barrier:
-        """Seen active, then a position, then W members of S past it.
+        """Seen active, and commits wait (`waits`); then a position, then W members of S past it.
 
         A walsender reads a changed setting when it handles a reply, so each has to have handled
         two since, or to be a newer one (amendment 3). Standbys reply each second at least
         (wal_receiver_status_interval).
         """
+        if names and not waits:
+            self._active_since = None
+            return Barrier(names, False)
         if self._active_since is None or self._active_since[0] != names:
             self._active_since = (names, flush, {s.pid: s.replies for s in listed})
             return Barrier(names, False)

@@ -2,7 +2,8 @@
 
 What it models: compare-and-swap with lost answers and outages; WAL that is prefix-copied from an
 attached primary; crash, clean stop, promotion, rewind and clone; synchronous commit by the
-setting that is active, a step after it was set. What it does not: partial records, the page
+setting that is active, a step after it was set, and by the checkpointer's flag, which begins any
+time after there is somebody to wait for. What it does not: partial records, the page
 cache, a reload that some walsenders see later than others (that is `pulse`'s and PostgreSQL's
 own matter, tested in tests/integration/postgres).
 """
@@ -33,6 +34,7 @@ class World:
     api_down: bool = False
     versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1, OTHERS))
     cut: set[str] = field(default_factory=set)
+    checkpoints: random.Random = field(init=False)
     wide: bool = False  # decisions that are late, links cut one by one, watches that lag
     api_cut: set[str] = field(default_factory=set)  # reach the members, but not the API
     blocked: set[frozenset[str]] = field(default_factory=set)  # pairs that do not reach each other
@@ -44,6 +46,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self.checkpoints = random.Random(f"checkpoints {self.seed}")
         self.lease = RawLease(resource_version=str(next(self.versions)), uid="lease-0")
 
     def note(self, text: str) -> None:
@@ -185,16 +188,39 @@ class Server:
     attached_at: float = 0.0
     sync_names: str = ""
     active_names: str = ""
+    waits: bool = False  # the flag in shared memory without which no backend waits
+    waits_at: float = 0.0  # when the checkpointer sets it
+    waited: bool = False  # since the start, without a break
     promoting: int = 0
     unacknowledged: list[tuple[int, int]] = field(default_factory=list)  # (position, transaction)
 
     def stop(self) -> None:
         self.run, self.attached, self.promoting = "stopped", None, 0
         self.sync_names = self.active_names = ""
+        self.waits = self.waited = False
         self.unacknowledged = []
+
+    def start(self, names: str) -> None:
+        self.run, self.attached = "standby", None
+        self.sync_names = self.active_names = names
+        self.waits = self.waited = bool(names)
+
+    def tell(self, names: str, waits_at: float) -> None:
+        """What lets commits go is taken for done at once, what makes them wait is late."""
+        if not self.sync_names:
+            self.waits_at = waits_at
+        self.sync_names = names
+        if not names:
+            self.waits = self.waited = False
+
+    def reload(self, now: float) -> None:
+        self.active_names = self.sync_names
+        self.waits = self.waits or bool(self.sync_names) and now >= self.waits_at
 
     @property
     def quorum(self) -> int:
         """W that PostgreSQL may be waiting for at this moment: the weaker of old and new."""
+        if not self.waits:
+            return 0
         return min(quorum_of(self.sync_names), quorum_of(self.active_names))
 

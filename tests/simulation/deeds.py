@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pgha import actions as a
+from pgha import quorum
 from pgha.facts import Claim, Facts, Vote, Votes
 from pgha.rules.leaving import released
 from pgha.rules.room import SEGMENT
@@ -34,8 +35,8 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
             m.keeper.settled()
         case a.StartStandby():
             m.keeper.settled()
-            s.run, s.attached, m.end = "standby", None, None
-            d.clean = False
+            s.start(quorum.at_start(facts.record, facts.settings.synchronous))
+            m.end, d.clean = None, False
         case a.Attach(member=member, term=term):
             if term >= m.ballot.voted_term:
                 s.attached, s.attached_term, s.attached_at = member, term, w.now
@@ -70,9 +71,10 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
                     m.hear(m.seen[n][1].term_seen)
         case a.SetSyncNames(value=value):
             if s.sync_names != value:
-                s.sync_names, m.barrier_of = value, None
+                s.tell(value, w.now + w.checkpoints.choice((0.0, 0.0, 1.0, 8.0)))
+                m.barrier_of = None
             if s.run != "primary":
-                s.active_names = value
+                s.reload(w.now)
         case a.Promote(number=number):
             if m.keeper.tenure() is not None and s.run == "standby" and not s.promoting:
                 s.promoting, m.promote_at = number, w.now

@@ -60,7 +60,7 @@ def facts_of(m: Member) -> Facts:
         m.receiving(), w.now - m.stopped_at, timeline=d.timeline if s.run == "primary"
         else 0, promoting=s.promoting, rewindable_term=m.rewindable,
         asked_checkpoint_term=m.checkpointed, asked_slots_term=m.slots,
-        silent=m.silent(), primary_ago=w.now - m.primary_at,
+        silent=m.silent(), primary_ago=w.now - m.primary_at, waited=s.waited,
     )
     curious = w.now - m.curious[0] if w.now - m.curious[1] <= 3.0 else 0.0
     return Facts(
@@ -81,13 +81,20 @@ def facts_of(m: Member) -> Facts:
     )
 
 
+def waiting(m: Member) -> bool:
+    """Does every commit wait for whom the server is told to wait for?"""
+    return m.server.waits
+
+
 def _look_at_standbys(m: Member) -> None:
     if m.server.run != "primary":
         m.barrier_of, m.missing_since, m.flush_before = None, None, -1
         m.fresh_senders = {}
         return
     names = m.server.active_names
-    if m.barrier_of is None or m.barrier_of[0] != names:
+    if names and not waiting(m):  # as `pgha.waiting` would tell
+        m.barrier_of = None
+    elif m.barrier_of is None or m.barrier_of[0] != names:
         m.barrier_of = (names, len(m.directory.wal), m.world.now)
     record = m.record()
     s = {x.name for x in m.standbys()} & record.voter_names & set(m.declared)

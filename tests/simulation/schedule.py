@@ -174,7 +174,7 @@ class Schedule:
             self._next += 1
             d.wal.append((d.timeline, self._next))
             s.unacknowledged.append((len(d.wal), self._next))
-            needed = quorum_of(s.active_names)
+            needed = quorum_of(s.active_names) if s.waits else 0
             standbys = [x for x in m.standbys() if f'"{x.name}"' in s.active_names]
             waiting = []
             for position, transaction in s.unacknowledged:
@@ -184,7 +184,7 @@ class Schedule:
                 else:
                     waiting.append((position, transaction))
             s.unacknowledged = waiting
-            s.active_names = s.sync_names
+            s.reload(self.world.now)
 
     def _acknowledge(self, m: Member, transaction: int) -> None:
         """I1, I3: two servers never acknowledge at the same time."""

@@ -13,6 +13,7 @@ from pgha import quorum
 from pgha.facts import Claim, Facts
 from pgha.keeper import Keeper
 from pgha.rules import RULES, decide, promotion
+from tests.simulation import gather
 from tests.simulation import member as members
 from tests.simulation.member import Member
 from tests.simulation.noticing import first_broken
@@ -114,6 +115,17 @@ def starts_unrecorded_voters(patch: Patch) -> None:
     patch.setattr(quorum, "plan", plan)
 
 
+def believes_names_before_commits_wait(patch: Patch) -> None:
+    """The checkpointer has not read them yet, and a degradation is over."""
+    patch.setattr(gather, "waiting", lambda member: True)
+
+
+def starts_without_waiting(patch: Patch) -> None:
+    """The names are told with the promotion, and its checkpointer may read them later."""
+    patch.setattr(quorum, "at_start", lambda record, synchronous: "")
+    patch.setattr(members, "decide", without("start-to-wait"))
+
+
 #: With the schedule to begin with: some need a rare history.
 MUTATIONS = {
     writable_without_lease: 0,
@@ -125,6 +137,8 @@ MUTATIONS = {
     reuses_a_number: 0,
     forgets_a_branch: 0,
     starts_unrecorded_voters: 0,
+    believes_names_before_commits_wait: 0,
+    starts_without_waiting: 0,
 }
 
 

@@ -205,6 +205,15 @@ class Sql:
         with self._connect(timeout) as wire:
             wire.ask("CHECKPOINT")
 
+    def checkpoints(self, names: str, timeout: float) -> bool:
+        """Two checkpoints, if this session shows `names`; see `pgha.waiting`."""
+        with self._connect(timeout) as wire:
+            if _value(wire.ask(_NAMES)) != names:
+                return False
+            for _ in range(2):
+                wire.ask("CHECKPOINT")
+        return True
+
     def create_slot(self, name: str) -> None:
         with self._connect() as wire:
             wire.ask(

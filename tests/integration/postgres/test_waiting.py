@@ -12,7 +12,9 @@ import psycopg
 import pytest
 
 from pgha import quorum
+from pgha.clock import boottime
 from pgha.postgres import processes
+from pgha.pulse import Pulse
 from pgha.record import Record
 from tests.integration.postgres.inside import Place
 from tests.integration.postgres.nodes import (
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.integration
 NAMES = 'ANY 1 ("ha-1")'
 AT_START = quorum.at_start(Record(), synchronous=True)
 SOON = 2.0  # seconds for a commit that waits for nobody
+A_WHILE = 3.0  # seconds in which a barrier would have passed
 
 
 def checkpointer(node: Node) -> int | None:
@@ -67,6 +70,48 @@ def waits(node: Node) -> bool:
         node.ask(f"SELECT pg_cancel_backend({pid})")
         committing.join(SOON)
     return waiting
+
+
+def pulse_of(primary: Node, standby: str) -> Pulse:
+    return Pulse(
+        primary.sql, lambda: True, lambda: 2, lambda name, since: "d1",
+        lambda: (1, frozenset({standby})), lambda: None, primary.server.waited,
+    )
+
+
+def passes(pulse: Pulse, seconds: float) -> bool:
+    until = boottime() + seconds
+    while not pulse.barrier.passed and boottime() < until:
+        pulse._now.wait(0.2)
+        pulse._now.clear()
+        pulse._take()
+    return pulse.barrier.passed
+
+
+@one_version
+def test_names_that_are_seen_are_no_barrier_before_the_checkpointer_has_read_them(
+    image: Place,
+) -> None:
+    """A degraded cluster whose standby is back while a long checkpoint runs."""
+    primary = Node("ha-0").leading()
+    Node("ha-1", port=5433).following(primary)
+    pulse = pulse_of(primary, "ha-1")
+    pulse.begin()
+    with without_checkpointer(primary):
+        primary.server.set_sync_names(NAMES)
+        pulse.told(NAMES)
+        eventually("the names are active", lambda: primary.sql.sync_names() == NAMES)
+        (standby,) = [s for s in primary.sql.replication() if s.name == "ha-1"]
+        os.kill(standby.pid, signal.SIGSTOP)  # its walsender: nothing can be acknowledged by it
+        assert not waits(primary), "the trap: the names are seen, and nobody is waited for"
+        os.kill(standby.pid, signal.SIGCONT)
+        assert not passes(pulse, A_WHILE)
+        assert pulse.replication.sync_names == NAMES
+    assert passes(pulse, 20.0)
+    (standby,) = [s for s in primary.sql.replication() if s.name == "ha-1"]
+    os.kill(standby.pid, signal.SIGSTOP)
+    assert waits(primary)
+    os.kill(standby.pid, signal.SIGCONT)
 
 
 def test_a_standby_that_waited_from_its_start_waits_once_promoted(image: Place) -> None:
