@@ -2,7 +2,9 @@
 
 A thread of its own, so that a disk or a backend that hangs stops neither the renewals nor the
 decisions: it only lets this pulse grow old (law, point 3). Silence, PANIC and I/O errors are
-illness; an SQL error, too many clients or a full disk are not (amendment 15).
+illness; an SQL error, too many clients or a full disk are not (amendment 15). After a silence only
+a probe that was carried out is life: backends that hang take all places, and too many clients then
+only tells of them.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class Pulse:
     _taken_at: float = float("-inf")
     _alive_at: float = float("-inf")
     _ill: str = ""
+    _silent: bool = False  # the last probe that got in, or got no answer, was silent
     _senders: dict[str, _Seen] = field(default_factory=dict)
     _last_flush: LSN | None = None
     _told: int = 0  # how often synchronous_standby_names was changed
@@ -79,6 +82,7 @@ class Pulse:
         self._senders, self._last_flush, self._active_since = {}, None, None
         self._taken_at = float("-inf")
         self._alive_at, self._ill, self._complete_at = boottime(), "", None
+        self._silent = False
         self._now.set()
 
     def told(self, names: str) -> None:
@@ -134,7 +138,8 @@ class Pulse:
     def _take(self) -> None:
         told, waits = self._told, self.waiting.on
         look = self.sql.look(timeout=2.0)
-        if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING):
+        self._silent = look.alive is Alive.SILENT or self._silent and not look.connected
+        if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING) and not self._silent:
             self._alive_at, self._ill = boottime(), ""
         elif look.alive is Alive.IO_ERROR:
             self._ill = "PostgreSQL reports an I/O error on its write path"

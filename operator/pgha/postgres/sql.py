@@ -70,13 +70,14 @@ class SlotState:
 
 @dataclass(frozen=True)
 class Look:
-    """What one new connection saw of a primary, in this order; nothing but `alive` if it failed."""
+    """What one new connection saw of a primary, in this order; only how it failed if it did."""
 
     alive: Alive
     sync_names: str = ""
     flush: LSN | None = None
     senders: tuple[Sender, ...] = ()
     slots: dict[str, SlotState] = field(default_factory=dict)
+    connected: bool = True  # False: the connection itself was refused, or not answered
 
 
 class Sql:
@@ -150,9 +151,10 @@ class Sql:
     def look(self, timeout: float) -> Look:
         """`alive`, and what `sync_names`, `flush_lsn`, `replication` and `slots` would say, by the
         same connection: one process of the server's instead of five."""
-        alive = Alive.SILENT
+        alive, there = Alive.SILENT, False
         try:
             with self._connect(timeout) as wire:
+                there = True
                 wire.ask(_PROBE)
                 alive = Alive.ALIVE
                 names = _value(wire.ask(_NAMES))
@@ -160,7 +162,8 @@ class Sql:
                 senders = self._senders(wire.ask(_SENDERS))
                 return Look(alive, names, flush, tuple(senders), _slots(wire.ask(_SLOTS)))
         except SqlError as e:
-            return Look(alive if alive is Alive.ALIVE else _judge(e.__cause__))
+            failed = alive if alive is Alive.ALIVE else _judge(e.__cause__)
+            return Look(failed, connected=there)
 
     def replication(self) -> list[Sender]:
         with self._connect() as wire:

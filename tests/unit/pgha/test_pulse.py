@@ -117,3 +117,41 @@ def test_a_standby_that_never_replied_is_heard_for_a_moment(
     monkeypatch.setattr(ground.sql, "look", look)
     assert ground.look(CALM) == 0
     assert ground.look(CALM) > 0
+
+
+PATIENCE = 10.0  # seconds of silence; a renewDeadline
+REFUSED = Look(Alive.BUSY_OR_REFUSING, connected=False)
+FULL_DISK = Look(Alive.BUSY_OR_REFUSING, connected=True)
+
+
+def shows(ground: Ground, monkeypatch: pytest.MonkeyPatch, look: Look, seconds: float) -> None:
+    monkeypatch.setattr(ground.sql, "look", lambda timeout: look)
+    for _ in range(int(seconds / CALM)):
+        ground.look(CALM)
+
+
+def test_too_many_clients_are_life_without_a_silence_before(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows(ground, monkeypatch, REFUSED, 300.0)
+    assert ground.pulse.ill(PATIENCE) is None
+
+
+def test_too_many_clients_after_a_silence_are_the_backends_that_hang(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that hangs every commit leaves a backend that nothing ends."""
+    shows(ground, monkeypatch, Look(Alive.SILENT, connected=True), 2 * CALM)
+    assert ground.pulse.ill(PATIENCE) is None
+    shows(ground, monkeypatch, REFUSED, PATIENCE)
+    assert "has not answered" in (ground.pulse.ill(PATIENCE) or "")
+
+
+@pytest.mark.parametrize("look", [FULL_DISK, Look(Alive.ALIVE)])
+def test_a_probe_that_was_carried_out_ends_a_silence(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, look: Look
+) -> None:
+    shows(ground, monkeypatch, Look(Alive.SILENT, connected=True), 2 * CALM)
+    shows(ground, monkeypatch, look, CALM)
+    shows(ground, monkeypatch, REFUSED, 300.0)
+    assert ground.pulse.ill(PATIENCE) is None

@@ -64,3 +64,24 @@ def test_what_fails_after_the_probe_is_no_illness(monkeypatch: pytest.MonkeyPatc
     look = Sql(Path("/nowhere"), "postgres").look(1.0)
     assert look.alive is Alive.ALIVE
     assert look.flush is None
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_statement_that_fails_was_carried_out_and_a_refused_connection_was_not(
+    monkeypatch: pytest.MonkeyPatch, inside: bool
+) -> None:
+    failure = WireError("refused", "ERROR:  No space left on device", "53100")
+
+    class Full:
+        def ask(self, statement: str, *values: str) -> list[Any]:
+            raise failure
+
+    @contextmanager
+    def connection(where: Any, timeout: float) -> Iterator[Any]:
+        if not inside:
+            raise failure
+        yield Full()
+
+    monkeypatch.setattr(sql, "connected", connection)
+    look = Sql(Path("/nowhere"), "postgres").look(1.0)
+    assert (look.alive, look.connected) == (BUSY, inside)
