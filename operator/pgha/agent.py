@@ -144,7 +144,8 @@ class Agent:
             timeline=lambda: self.member.primary_timeline,
             directory_of=self.book.asked_since,
             wanted=self._wanted,
-            wake=self.wake, always_waited=self.server.waited, log=self.log,
+            wake=self.wake, stopping_for=self.member.stopping_for,
+            always_waited=self.server.waited, log=self.log,
         )
         self.gatherer = Gatherer(
             settings, identity, self.member, self.server, self.sql, self.keeper, self.ballot,

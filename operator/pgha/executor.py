@@ -94,7 +94,8 @@ class Executor:
                 self.log("checkpoint-skipped", why=str(e))
         limit = IMMEDIATE_STOP
         if action.mode == "fast":
-            left = facts.tenure.left if facts.tenure and was is Run.PRIMARY else FAST_STOP
+            leads = was in (Run.PRIMARY, Run.STOPPING)
+            left = facts.tenure.left if facts.tenure and leads else FAST_STOP
             limit = min(FAST_STOP, max(1.0, left - 0.5))
         if not self.server.stop(action.mode, limit) and not (
             action.mode == "fast" and self.server.stop("immediate", IMMEDIATE_STOP)

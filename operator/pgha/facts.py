@@ -122,6 +122,7 @@ class RunView:
     attached_for: float = 0.0
     receiving: bool = False
     stopped_for: float = 0.0
+    stopping_for: float = 0.0  # seconds; what a job stops is its own matter
     start_failures: int = 0
     fruitless: int = 0  # attachments in this term that received nothing
     supply: Supply = field(default_factory=Supply)

@@ -200,6 +200,10 @@ class Gatherer:
         else:
             m.primary_timeline = 0
         self._was = run
+        if run is not Run.STOPPING or job_running:
+            m.stopping_since = None
+        elif m.stopping_since is None:
+            m.stopping_since = now
         receiving = False
         if run in (Run.STANDBY, Run.RECOVERING) and m.attached_to is not None:
             receiver = self.server.receiver()
@@ -216,6 +220,7 @@ class Gatherer:
             attached_for=now - max(m.attached_at, m.last_received_at),
             receiving=receiving,
             stopped_for=now - m.stopped_at,
+            stopping_for=m.stopping_for(),
             start_failures=m.start_failures,
             fruitless=m.fruitless,
             supply=m.supply,

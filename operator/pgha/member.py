@@ -40,6 +40,7 @@ class Member:
     supply: Supply = field(default_factory=Supply)
     last_received_at: float = float("-inf")
     stopped_at: float = 0.0
+    stopping_since: float | None = None
     primary_at: float = float("-inf")  # when it was a primary last
     start_failures: int = 0
     retry_at: float = float("-inf")
@@ -155,6 +156,11 @@ class Member:
             return self.directory.free_bytes()
         except OSError:
             return None
+
+    def stopping_for(self) -> float:
+        """Seconds that PostgreSQL has been seen stopping."""
+        since = self.stopping_since
+        return 0.0 if since is None else boottime() - since
 
     def detached(self) -> None:
         self.attached_to = None

@@ -50,6 +50,7 @@ class Pulse:
     wake: Callable[[], None]
     always_waited: Callable[[], bool | None] = lambda: False  # since PostgreSQL started
     log: Callable[..., None] = lambda *_, **__: None
+    stopping_for: Callable[[], float] = lambda: 0.0  # seconds
     waiting: Waiting = field(init=False)
     replication: Replication = field(default_factory=Replication)
     barrier: Barrier = field(default_factory=Barrier)
@@ -99,6 +100,8 @@ class Pulse:
         """Why the primary cannot write, or None. `patience`: seconds of silence allowed."""
         if self._ill:
             return self._ill
+        if (stopping := self.stopping_for()) > patience:
+            return f"PostgreSQL has been stopping for {stopping:.0f} s and does not end"
         silent = boottime() - self._alive_at
         if self.is_primary() and silent > patience:
             return f"PostgreSQL has not answered a new connection for {silent:.0f} s"

@@ -85,6 +85,7 @@ NEMESES = {
         Nemesis("all-pods", pods.all_deleted(None), FULL_RESTART),
         Nemesis("postmaster-kill", signalled(signal.SIGKILL, POSTMASTER), PROCESS),
         Nemesis("postmaster-quit", signalled(signal.SIGQUIT, POSTMASTER), PROCESS),
+        Nemesis("postmaster-term", signalled(signal.SIGTERM, POSTMASTER), PROCESS),
         Nemesis("walsender-kill", signalled(signal.SIGKILL, "walsender"), PROCESS),
         Nemesis("walreceiver-kill", signalled(signal.SIGKILL, "walreceiver", True), PROCESS),
         Nemesis("agent-kill", signalled(signal.SIGKILL, AGENT), PROCESS),

@@ -33,6 +33,7 @@ ELSEWHERE = {
     "keep-timeline": "test_promotion_by_hand.py; a simulated promotion names its own parent",
     "crash-give-up": "the simulated disk is never ill",
     "suspect": "with quorumFailover alone: test_early_schedules.py",
+    "stopping": "the simulated server stops at once",
     "start-to-wait": "the simulated mode never changes",
     "holder-starting": "the simulated server starts at once",
     "holder-empty": "a member without data never takes the lease; a guard",

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgha.actions import Acquire, AskPeers, ReleaseLease, StartStandby
+from pgha.actions import Acquire, AskPeers, ReleaseLease, StartStandby, StopServer
 from pgha.facts import Data, Facts, Run
 from pgha.rules import room, waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
 
 CONSISTENT_WITHIN = 60.0  # seconds that the holder's recovery may take while others are ready
+STOPS_WITHIN = 3.0  # seconds that a stop which nobody here asked for may take
 PROVE_CRASH_WITHIN = 0.5  # seconds to find a standby with every byte after PostgreSQL died
+
+
+def _stopping(f: Facts) -> Do | None:
+    """A smart shutdown waits for its sessions, for ever if need be, and lets no new ones in. What
+    is asked for here is over before there are new facts, unless it could not be done."""
+    if f.run.run is not Run.STOPPING or f.job.running:
+        return None
+    if f.run.stopping_for < STOPS_WITHIN:
+        return Do((), look_again_in=0.2)
+    return Do([StopServer("fast")], f"for {f.run.stopping_for:.0f} s")
 
 
 def _was_primary(f: Facts) -> bool:
@@ -82,9 +93,7 @@ def _no_data(f: Facts) -> Do | None:
 
 
 def _starting(f: Facts) -> Do | None:
-    if not f.holds or f.promoted or f.run.run not in (
-        Run.STARTING, Run.RECOVERING, Run.STOPPING
-    ):
+    if not f.holds or f.promoted or f.run.run not in (Run.STARTING, Run.RECOVERING):
         return None
     assert f.tenure is not None
     if f.run.run is Run.RECOVERING and f.tenure.since > CONSISTENT_WITHIN and _has_better(f):
@@ -102,6 +111,11 @@ def _has_better(f: Facts) -> bool:
 
 
 RULES = (
+    Rule(
+        "stopping",
+        "PostgreSQL stops though nobody here asked for it: it gets a moment, then it is hurried.",
+        _stopping,
+    ),
     Rule(
         "crash-hand-over",
         "PostgreSQL ended here; a standby with every byte of its WAL takes over at once.",

@@ -16,6 +16,7 @@ import pytest
 from pgha.postgres import processes
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 from pgha.postgres.server import Server, ServerState
+from pgha.postgres.sql import Alive
 from tests.integration.postgres.inside import LOG, Place
 from tests.integration.postgres.nodes import (
     PASSWORD,
@@ -357,3 +358,17 @@ def test_a_server_keeps_the_lock_that_it_was_given(image: Place) -> None:
     node.crash()
     fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert "FATAL" not in LOG.read_text()
+
+
+def test_a_smart_shutdown_waits_for_a_session_and_can_be_hurried(image: Place) -> None:
+    """SIGTERM to the postmaster; nobody of the agent's asked for it."""
+    node = Node("ha-0").leading()
+    with node.connect() as session:
+        pid = int((node.pgdata / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, signal.SIGTERM)
+        node.reaches(ServerState.STOPPING)
+        session.execute("SELECT 1")
+        assert node.server.poll() is ServerState.STOPPING, "for as long as the session lives"
+        assert node.sql.alive(5.0) is Alive.BUSY_OR_REFUSING, "and nobody else gets in"
+        assert node.server.stop("fast", 20.0)
+    assert node.directory.control().cleanly_stopped

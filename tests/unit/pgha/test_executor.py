@@ -14,7 +14,7 @@ import pytest
 
 from pgha import actions as a
 from pgha.executor import Executor, NotWritten
-from pgha.facts import Facts, LeaseView
+from pgha.facts import Facts, LeaseView, Run, RunView, Tenure
 from pgha.jobs import Jobs, Kind
 from pgha.keeper import Keeper
 from pgha.kube.errors import ApiError, ApiUnreachable, Conflict
@@ -338,6 +338,24 @@ def test_a_failure_of_an_earlier_term_asks_for_no_checkpoint_of_this_one(ground:
     sql.passed.release()
     settle()
     assert m.checkpoint_term == 5
+def test_a_fast_stop_of_a_holder_ends_within_its_lease(ground: Ground) -> None:
+    """Also where somebody else's stop is hurried: the server may have been the primary."""
+    limits: list[tuple[str, float]] = []
+
+    def stop(mode: str, limit: float) -> bool:
+        limits.append((mode, limit))
+        return True
+
+    server: Any = SimpleNamespace(stop=stop)
+    member: Any = SimpleNamespace(look=lambda: None)
+    executor = replace(ground.executor, member=member, server=server)
+    for run in (Run.PRIMARY, Run.STOPPING):
+        facts = Facts(now=1.0, me="a-0", incarnation="a-0/u/s", settings=SETTINGS,
+                      tenure=Tenure(1, 8.0, 50.0), run=RunView(run))
+        executor.perform(a.StopServer("fast"), facts)
+    assert limits == [("fast", 7.5), ("fast", 7.5)]
+
+
 @pytest.mark.parametrize(("synchronous", "acknowledge", "names"), [
     (True, 0, 'ANY 1 ("pgha-nobody")'),
     (False, 1, 'ANY 1 ("pgha-nobody")'),

@@ -13,6 +13,7 @@ from pgha.facts import (
     Data,
     DataView,
     Facts,
+    Job,
     LeaseView,
     PodFacts,
     Replication,
@@ -80,6 +81,22 @@ def test_a_crashed_primary_waits_only_for_members_that_may_still_have_every_byte
         waiting = replace(f, peers={**final, OTHER: open_still})
         assert decided(waiting) == ("crash-hand-over", a.AskPeers())
     assert decided(replace(f, peers={ANOTHER: final[ANOTHER]})) == ("crash-hand-over", a.AskPeers())
+
+
+@pytest.mark.parametrize("ground", [primary(), standby()], ids=["primary", "standby"])
+def test_a_stop_that_nobody_here_asked_for_is_hurried_after_a_moment(ground: Facts) -> None:
+    """SIGTERM to the postmaster: it waits for the sessions that are left, and lets no other in."""
+    f = replace(ground, run=replace(ground.run, run=Run.STOPPING, stopping_for=1.0))
+    assert decided(f) == ("stopping",)
+    long = replace(f, run=replace(f.run, stopping_for=4.0))
+    assert decided(long) == ("stopping", a.StopServer("fast"))
+    assert decided(replace(f, leaving=True)) == ("leaving", a.StopServer("fast"))
+
+
+def test_what_a_job_stops_is_its_own_matter() -> None:
+    f = primary()
+    f = replace(f, run=RunView(Run.STOPPING, stopping_for=9.0), job=Job("initdb", running=True))
+    assert decide(f).rule != "stopping"
 
 
 def taking_over(waited: bool | None) -> Facts:

@@ -155,3 +155,12 @@ def test_a_probe_that_was_carried_out_ends_a_silence(
     shows(ground, monkeypatch, look, CALM)
     shows(ground, monkeypatch, REFUSED, 300.0)
     assert ground.pulse.ill(PATIENCE) is None
+
+
+def test_a_server_that_does_not_end_is_ill(ground: Ground) -> None:
+    """Not even SIGKILL ends what hangs in its disk, and no lease is renewed for it."""
+    ground.pulse.is_primary = lambda: False
+    ground.pulse.stopping_for = lambda: PATIENCE - 1
+    assert ground.pulse.ill(PATIENCE) is None
+    ground.pulse.stopping_for = lambda: PATIENCE + 1
+    assert "does not end" in (ground.pulse.ill(PATIENCE) or "")
