@@ -141,7 +141,8 @@ class Pulse:
     def _take(self) -> None:
         told, waits = self._told, self.waiting.on
         look = self.sql.look(timeout=2.0)
-        self._silent = look.alive is Alive.SILENT or self._silent and not look.connected
+        answered = look.alive is Alive.ALIVE or look.connected
+        self._silent = look.alive is Alive.SILENT or self._silent and not answered
         if look.alive in (Alive.ALIVE, Alive.BUSY_OR_REFUSING) and not self._silent:
             self._alive_at, self._ill = boottime(), ""
         elif look.alive is Alive.IO_ERROR:

@@ -77,7 +77,7 @@ class Look:
     flush: LSN | None = None
     senders: tuple[Sender, ...] = ()
     slots: dict[str, SlotState] = field(default_factory=dict)
-    connected: bool = True  # False: the connection itself was refused, or not answered
+    connected: bool = False  # it got in, and it is the probe's own statement that failed
 
 
 class Sql:
