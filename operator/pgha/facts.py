@@ -99,6 +99,7 @@ class DataView:
     branch: Branch = Branch.UNKNOWN
     owner_foreign: bool = False
     overtaken: bool = False  # a later timeline is known here that left this one past `end`
+    newest: int = 0  # the highest number that a history file has, no stub; as of `end`
 
 
 @dataclass(frozen=True)

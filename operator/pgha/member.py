@@ -83,14 +83,14 @@ class Member:
             d.directory_id,
             control.system_id,
             timeline,
-            _history(d, timeline),
-            None,
-            control.state == "shut down",
+            history=_history(d, timeline),
+            clean=control.state == "shut down",
         )
 
     def read_end(self, timeout: float) -> None:
         """The exact end of WAL; only while no receiver writes."""
         end = self.directory.end_of_wal(timeout, self.flushed)
+        self.data = replace(self.data, newest=self.directory.newest_history())
         self.set_end(end)
 
     def set_end(self, end: Position | None) -> None:

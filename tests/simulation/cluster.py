@@ -150,14 +150,17 @@ class Directory:
     ready: bool = False
     dirty: bool = False
     clean: bool = False
+    newest: int = 1  # the highest number that a history file has
 
     @property
     def end(self) -> Position:
         return Position(self.timeline, LSN(len(self.wal) * RECORD_BYTES))
 
     def promote(self, number: int) -> None:
+        """PostgreSQL takes a number that no history file has."""
         self.history = History((*self.history, Switch(self.timeline, self.end.lsn)))
-        self.timeline, self.clean = number, False
+        self.timeline, self.clean = max(number, self.newest + 1), False
+        self.newest = self.timeline
 
     def holds(self, transactions: set[int]) -> set[int]:
         """Those of `transactions` that are missing here."""
@@ -171,11 +174,13 @@ class Directory:
         self.wal.extend(source.wal[own : own + most])
         if len(self.wal) >= (source.history[-1].at // RECORD_BYTES if source.history else 0):
             self.timeline, self.history = source.timeline, source.history
+        self.newest = max(self.newest, source.timeline)
         return True
 
     def copy_of(self, source: Directory, token: str) -> None:
         self.wal, self.timeline, self.history = list(source.wal), source.timeline, source.history
         self.id, self.ready, self.dirty, self.clean = token, True, False, False
+        self.newest = source.newest
 
 
 @dataclass

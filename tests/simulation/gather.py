@@ -44,7 +44,7 @@ def facts_of(m: Member) -> Facts:
     data = DataView(
         state, "", d.id if ready else None, 7 if ready else None, d.timeline, d.history,
         end, d.clean, branch_of(view.record, m.name, d.history, d.end)
-        if ready and end else Branch.UNKNOWN,
+        if ready and end else Branch.UNKNOWN, newest=d.newest,
     )
     running = m.job is not None
     _look_at_standbys(m)

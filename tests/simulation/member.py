@@ -142,10 +142,15 @@ class Member:
     def die(self, restart_in: float) -> None:
         """The container ends at once, with everything in it."""
         self.alive = False
+        self.interrupt()
         self.server.stop()
         self.restart_at = self.world.now + restart_in
         if self.job is not None and self.job[0] == "rewind":
             self.directory.dirty = True
+
+    def interrupt(self) -> None:
+        """A promotion that ends midway has written its history file, and nothing after it."""
+        self.directory.newest = max(self.directory.newest, self.server.promoting)
 
     def wipe(self) -> None:
         """The volume is lost with everything on it."""

@@ -9,7 +9,7 @@ from pgha import quorum
 from pgha.facts import Request
 from pgha.quorum import quorum_of
 from pgha.record import Record
-from pgha.rules.room import SEGMENT
+from pgha.rules.room import PROMOTION, SEGMENT
 from pgha.settings import Settings, pod_of
 from tests.simulation.cluster import World
 from tests.simulation.deeds import work
@@ -218,6 +218,7 @@ class Schedule:
         w.note(f"** {kind} {m.name}")
         if kind == "postgres" and m.alive:
             if m.server.run != "stopped":
+                m.interrupt()
                 m.server.stop()
                 m.stopped_at, m.directory.clean = w.now, False
         elif kind == "container" and m.alive:
@@ -251,8 +252,8 @@ class Schedule:
             self._wipe(m)
         elif kind == "full":
             m.free = 0
-        elif kind == "crowd":  # room for a promotion, or for one and a half
-            m.free = rng.choice((SEGMENT, 3 * SEGMENT // 2))
+        elif kind == "crowd":  # room for a promotion, or for a little more
+            m.free = PROMOTION + rng.choice((0, SEGMENT // 2))
         elif kind == "slow":
             m.slow = True
         elif kind == "lag":

@@ -284,6 +284,19 @@ class Directory:
             if number > newest:
                 numbers[number].unlink()
 
+    def newest_history(self) -> int:
+        """The highest number that a history file has here which is no stub; 1 where none has.
+
+        PostgreSQL writes it in the middle of a promotion: the number is used from then on.
+        """
+        return max((n for n in self._histories() if not self._is_stub(n)), default=1)
+
+    def _histories(self) -> dict[int, Path]:
+        return {
+            int(path.stem, 16): path for path in (self.pgdata / "pg_wal").glob("*.history")
+            if re.fullmatch(r"[0-9A-F]{8}", path.stem)
+        }
+
     def _is_stub(self, timeline: int) -> bool:
         path = self._history_file(timeline)
         return path.exists() and STUB in path.read_text()

@@ -44,7 +44,7 @@ def ineligible(f: Facts) -> str | None:
     if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None:
         return "its history left the recorded one"
     if room.none(f) and not room.needed(f):
-        return "its disk has no room for a WAL segment"
+        return "its disk has no room for two WAL segments"
     if f.run.run is Run.STOPPED and f.run.retry_in > 0:
         return "PostgreSQL did not start"
     return None

@@ -267,14 +267,20 @@ def _keep_timeline(f: Facts) -> Do | None:
 
 
 def _intent_spent(f: Facts) -> Do | None:
-    """PostgreSQL was promoted and died before that was on the record: a number is used once."""
+    """PostgreSQL was promoted and died before that was on the record: a number is used once. It
+    is from its history file on, before anything is written on that timeline: PostgreSQL would
+    take the number after it."""
     p = f.record.promotion
     if not _before(f) or p is None or f.tenure is None or p.done:
         return None
-    if p.term != f.tenure.term or p.promoter != f.incarnation or f.data.timeline < p.number:
+    if p.term != f.tenure.term or p.promoter != f.incarnation or _newest(f) < p.number:
         return None
     again = replace(_adopted(f), term=f.record.term + 1)
     return Do([Acquire(again)], f"timeline {p.number}")
+
+
+def _newest(f: Facts) -> int:
+    return max(f.data.timeline, f.data.newest)
 
 
 def _adopted(f: Facts) -> Record:
@@ -305,7 +311,7 @@ def _intent(f: Facts) -> Do | None:
 
 def intended(f: Facts, term: int) -> Record:
     """The record with the intent to promote this member in `term`."""
-    number = max(f.record.highest_number, f.data.timeline) + 1
+    number = max(f.record.highest_number, _newest(f)) + 1
     return replace(
         _adopted(f),
         term=term,
@@ -330,13 +336,17 @@ def _complete(f: Facts) -> Do | None:
     p = f.record.promotion
     if p is None or p.term != f.tenure.term or p.promoter != f.incarnation:
         return None
-    if f.run.timeline != p.number:
+    if f.run.timeline < p.number:
         return Do((), f"timeline {f.run.timeline}, not yet {p.number}", look_again_in=0.02)
+    # What PostgreSQL did is completed (amendment 8): it takes commits, and a later number than
+    # the intended one is unused too, as the intended one was above all on the record.
+    number = f.run.timeline
     record = replace(
         f.record,
         promotion=replace(p, done=True),
-        timeline=p.number,
-        history=f.data.history if f.data.timeline == p.number else History(),
+        timeline=number,
+        highest_number=max(f.record.highest_number, number),
+        history=f.data.history if f.data.timeline == number else History(),
         primary=f.me,
         primary_directory=f.data.directory_id,
         end=None,

@@ -12,7 +12,8 @@ from pgha.facts import Facts
 from pgha.rules.rule import Do
 from pgha.settings import pod_of
 
-SEGMENT = 16 * 1024 * 1024  # bytes of WAL; a promotion begins with a new one
+SEGMENT = 16 * 1024 * 1024  # bytes of WAL
+PROMOTION = 2 * SEGMENT  # bytes: it begins with a new one, and may make the next ahead
 FULL = 2 * SEGMENT  # bytes that are free
 PIECE = 1024 * 1024  # bytes; with less a checkpoint may end PostgreSQL, and does with none
 ROOMY = 4 * FULL  # bytes that make it worth to move; far from FULL, so that nobody moves back
@@ -30,7 +31,7 @@ def full(f: Facts) -> bool:
 
 def none(f: Facts) -> bool:
     """PostgreSQL runs as a standby with hardly a byte free, but it cannot be promoted."""
-    return f.free_bytes is not None and f.free_bytes < SEGMENT
+    return f.free_bytes is not None and f.free_bytes < PROMOTION
 
 
 def last(f: Facts) -> bool:
@@ -57,7 +58,7 @@ def wait(f: Facts) -> Do | None:
     """
     if not none(f) or f.run.promoting:
         return None
-    notice = said(f, "there is no room for a WAL segment, so it is not promoted")
+    notice = said(f, "there is no room for two WAL segments, so it is not promoted")
     if name := _elsewhere(f):
         return Do([notice, ReleaseLease(name)], f"{notice.sentence}; {name} has all of it and room")
     return Do([AskPeers(), notice], notice.sentence, look_again_in=2.0)

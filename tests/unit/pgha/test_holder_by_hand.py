@@ -23,7 +23,7 @@ from pgha.facts import (
     Vote,
     Votes,
 )
-from pgha.lsn import LSN, Position
+from pgha.lsn import LSN, History, Position, Switch
 from pgha.record import Promotion, Release
 from pgha.rules import decide
 from tests.unit.pgha.by_hand import (
@@ -200,3 +200,53 @@ def test_the_label_of_a_former_primary_that_may_be_cut_off_goes_first(
     )
     moves = [action for action in decide(f).actions if isinstance(action, a.MoveLabels)]
     assert moves == [a.MoveLabels(ME, (OTHER,), 6, replicas_first)]
+
+
+def interrupted() -> Facts:
+    """PostgreSQL ended in the middle of its promotion to timeline 3, and was started again."""
+    record = replace(RECORD, term=5, promotion=Promotion(5, 3, MINE), highest_number=3)
+    return replace(
+        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(5, 8.0, 5.0),
+        run=RunView(Run.STANDBY), data=replace(READY, end=END, newest=2),
+        replication=Replication(),
+    )
+
+
+def test_a_number_whose_history_file_is_there_is_used() -> None:
+    """PostgreSQL would promote to the next one, though nothing was written on this timeline."""
+    f = interrupted()
+    assert decide(f).rule == "promote", "it has not come to the file"
+    f = replace(f, data=replace(f.data, newest=3))
+    decision = decide(f)
+    (again,) = decision.actions
+    assert decision.rule == "intent-spent" and isinstance(again, a.Acquire)
+    assert again.record == replace(f.record, term=6)
+    f = replace(f, lease=replace(f.lease, record=again.record), tenure=Tenure(6, 8.0, 0.1))
+    (written,) = decide(f).actions
+    assert isinstance(written, a.WriteRecord)
+    assert written.record.open_intent == Promotion(6, 4, MINE)
+    assert written.record.highest_number == 4
+
+
+def test_no_number_of_a_history_file_here_is_intended() -> None:
+    f = interrupted()
+    f = replace(f, data=replace(f.data, newest=9),
+                lease=replace(f.lease, record=replace(RECORD, term=5)))
+    (written,) = decide(f).actions
+    assert isinstance(written, a.WriteRecord) and written.record.highest_number == 10
+
+
+@pytest.mark.parametrize("taken", [3, 4])
+def test_the_timeline_that_postgresql_took_is_completed(taken: int) -> None:
+    """It takes commits on it: neither is it waited for, nor are they thrown away."""
+    f = interrupted()
+    history = History([Switch(2, END.lsn)])
+    data = replace(READY, timeline=taken, history=history)
+    f = replace(f, run=RunView(Run.PRIMARY, timeline=taken, promoting=3), data=data)
+    written = decide(f).actions[0]
+    assert isinstance(written, a.WriteRecord)
+    r = written.record
+    assert (r.timeline, r.highest_number, r.history) == (taken, taken, history)
+    assert r.promotion == Promotion(5, 3, MINE, done=True) and r.open_intent is None
+    unknown = replace(f, run=RunView(Run.PRIMARY, timeline=0, promoting=3))
+    assert decided(unknown) == ("complete",)

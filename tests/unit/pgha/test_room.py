@@ -108,7 +108,7 @@ def holder_without_room(**changes: Any) -> Facts:
     """Before its promotion, on the directory of the last primary unless `changes` says other."""
     record = replace(RECORD, term=5, **changes)
     return replace(
-        crowded(), free_bytes=room.SEGMENT - 1, run=RunView(Run.STANDBY),
+        crowded(), free_bytes=room.PROMOTION - 1, run=RunView(Run.STANDBY),
         data=replace(READY, end=END), tenure=Tenure(5, 8.0, 50.0), replication=Replication(),
         lease=LeaseView(Claim.HELD, MINE, 1.0, record),
     )
@@ -125,14 +125,14 @@ ELSEWHERE = {"primary": OTHER, "primary_directory": "d1", "end": END}
 
 
 @pytest.mark.parametrize("changes", [{}, ELSEWHERE, {"primary_directory": "d9", "end": END}])
-def test_who_has_no_room_for_a_segment_keeps_the_lease_and_says_so(changes: Any) -> None:
+def test_who_has_no_room_for_a_promotion_keeps_the_lease_and_says_so(changes: Any) -> None:
     """And with the lease what nobody else may have."""
     f = holder_without_room(**changes)
     decision = decide(f)
     ask, said = decision.actions
     assert decision.rule == "no-room" and decision.look_again_in is not None
     assert ask == a.AskPeers() and isinstance(said, a.Announce) and said.reason == "DiskFull"
-    assert decide(replace(f, free_bytes=room.SEGMENT)).rule == "intent"
+    assert decide(replace(f, free_bytes=room.PROMOTION)).rule == "intent"
 
 
 def test_the_lease_goes_to_one_who_has_all_of_it_and_room() -> None:
@@ -164,7 +164,7 @@ def test_without_room_the_lease_is_taken_only_for_what_nobody_else_may_have() ->
     """Or one that had less would give it back to this member for ever."""
     f = free_of(holder_without_room(**ELSEWHERE))
     assert "no room" in decide(f).detail
-    assert isinstance(decide(replace(f, free_bytes=room.SEGMENT)).actions[0], a.Acquire)
+    assert isinstance(decide(replace(f, free_bytes=room.PROMOTION)).actions[0], a.Acquire)
 
     def takes(f: Facts) -> bool:
         return any(isinstance(x, a.Acquire) for x in decide(f).actions)

@@ -75,6 +75,7 @@ def test_stubs_above_the_newest_history_go_and_others_stay(directory: Directory)
         directory.stub_history(number, real, 2, LSN(0x4000000))
     assert directory.history(2) == real, "a real one is not overwritten"
     assert directory.history(4) == (*real, Switch(2, LSN(0x4000000)))
+    assert directory.newest_history() == 2, "a stub uses no number"
     directory.drop_stubs()
     assert [p.name for p in (directory.pgdata / "pg_wal").iterdir()] == ["00000002.history"]
     for number in (3, 4, 6):
@@ -82,6 +83,7 @@ def test_stubs_above_the_newest_history_go_and_others_stay(directory: Directory)
     (directory.pgdata / "pg_wal" / "00000005.history").write_text(
         "1\t0/3000000\tno recovery target specified\n2\t0/4000000\tno recovery target specified\n"
     )
+    assert directory.newest_history() == 5
     directory.drop_stubs()
     assert sorted(p.name for p in (directory.pgdata / "pg_wal").iterdir()) == [
         f"0000000{n}.history" for n in (2, 3, 4, 5)
