@@ -291,12 +291,6 @@ class Directory:
         """
         return max((n for n in self._histories() if not self._is_stub(n)), default=1)
 
-    def _histories(self) -> dict[int, Path]:
-        return {
-            int(path.stem, 16): path for path in (self.pgdata / "pg_wal").glob("*.history")
-            if re.fullmatch(r"[0-9A-F]{8}", path.stem)
-        }
-
     def _is_stub(self, timeline: int) -> bool:
         path = self._history_file(timeline)
         return path.exists() and STUB in path.read_text()
