@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from tests.simulation.member import Member
 from tests.simulation.schedule import Schedule
 
 pytestmark = pytest.mark.simulation
@@ -34,3 +37,51 @@ def test_the_primary_moves_and_nothing_is_lost() -> None:
 def test_a_promotion_that_takes_the_last_room_loses_nothing() -> None:
     for seed in range(SEEDS):
         run(seed, CROWDED, wide=True)
+
+
+def crash_on_a_full_disk(seed: int, synchronous: bool) -> tuple[Schedule, str, int]:
+    """Of three, the last primary has WAL that nobody else has, and no room until the end of the
+    history. Its name, and the term in which it ended."""
+    schedule = Schedule(seed)
+    for n in range(len(schedule.members), 3):
+        name = f"c-{n}"
+        schedule.members[name] = Member(
+            schedule.world, name, schedule.settings, schedule.members
+        )
+    settings = replace(schedule.settings, synchronous=synchronous, min_sync_replicas=1)
+    for member in schedule.members.values():
+        member.declared, member.settings = tuple(schedule.members), settings
+        member.boot(new_pod=True)
+    schedule.settings = settings
+    schedule._until(schedule.world.now + 60.0, None, "the cluster comes up", True)
+    for _ in range(200):  # until all vote
+        schedule._step()
+    record = schedule._record()
+    assert len(record.voters) == 3 and (record.write_quorum > 0) is synchronous
+    (former,) = (m for m in schedule.members.values() if m.server.run == "primary")
+    former.free = 0
+    assert all(len(m.directory.wal) < len(former.directory.wal) for m in former.standbys())
+    former.server.stop()
+    former.stopped_at, former.directory.clean = schedule.world.now, False
+    until = schedule.world.now + 60.0
+    while schedule.world.now < until:
+        schedule._step()
+    return schedule, former.name, record.term
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_disk_that_never_heals_ends_with_another_primary_where_a_quorum_is_left(
+    seed: int,
+) -> None:
+    schedule, former, term = crash_on_a_full_disk(seed, synchronous=True)
+    (primary,) = (m for m in schedule.members.values() if m.server.run == "primary")
+    assert primary.name != former, "\n".join(schedule.world.log[-40:])
+    assert not primary.directory.holds(schedule.acknowledged)
+    terms = schedule._record().term - term  # once more where a voter's promise still runs
+    assert terms <= 5, f"the lease went in circles: {terms} terms\n" + "\n".join(schedule.world.log)
+
+
+def test_a_disk_that_never_heals_keeps_the_lease_where_nobody_else_may_have_all() -> None:
+    schedule, former, _ = crash_on_a_full_disk(0, synchronous=False)
+    assert not any(m.server.run == "primary" for m in schedule.members.values())
+    assert schedule.members[former].keeper.tenure() is not None

@@ -12,6 +12,7 @@ from pgha import quorum
 from pgha.actions import (
     Acquire,
     Announce,
+    AskPeers,
     AskVotes,
     Detach,
     MoveLabels,
@@ -169,13 +170,18 @@ def _yield(f: Facts) -> Do | None:
     if not _before(f) or f.run.promoting:
         return None
     assert f.data.end is not None
-    better = [v for v in _granted(f) if _rather(f, v)]
+    passed_over = room.passed_over(f)
+    better = [v for v in _granted(f) if v.name not in passed_over and _rather(f, v)]
     if not better:
         return None
     if f.votes.pending and not any(v.healthy for v in better):
         return Do((), f"{better[0].name} has more WAL but is ill: are the others enough?",
                   look_again_in=0.1)
     best = max(better, key=lambda v: (v.position or f.data.end, v.name))
+    if room.undecided(f, best.name):
+        ask = [] if f.votes.pending or f.votes.last_asked < 0.5 else [AskVotes(f.votes.term)]
+        why = f"{best.name} has more WAL, but has it room, and are there enough others?"
+        return Do([AskPeers(), *ask], why, look_again_in=0.1)
     return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
 
 

@@ -8,7 +8,7 @@ at the next WAL segment. Nothing is lost by either: both prove the end of WAL fi
 from __future__ import annotations
 
 from pgha.actions import Announce, AskPeers, ReleaseLease
-from pgha.facts import Facts
+from pgha.facts import Branch, Data, Facts
 from pgha.rules.rule import Do
 from pgha.settings import pod_of
 
@@ -18,6 +18,8 @@ FULL = 2 * SEGMENT  # bytes that are free
 PIECE = 1024 * 1024  # bytes; with less a checkpoint may end PostgreSQL, and does with none
 ROOMY = 4 * FULL  # bytes that make it worth to move; far from FULL, so that nobody moves back
 SETTLED = 60.0  # seconds between two such moves
+KEPT = 5.0  # seconds; it comes back from one that does not hear enough others, but in no haste
+ASK_WITHIN = 3.0  # seconds that a new holder hears the others before it gives the lease back
 HEARD_WITHIN = 10.0  # seconds; a disk does not fill up by ROOMY meanwhile
 
 
@@ -47,7 +49,63 @@ def needed(f: Facts) -> bool:
         intent is not None and pod_of(intent.promoter) == f.me
         and f.data.timeline >= intent.number
     )  # fmt: skip
-    return last(f) or named or begun
+    return named or (last(f) or begun) and enough_beside(f) is None
+
+
+def enough_beside(f: Facts) -> str | None:
+    """Whom this member, without room, may leave the lease to though it has more WAL itself. None
+    in Asynchronous mode, and while no quorum is there without it.
+
+    An acknowledged commit is in W + 1 of the voters' directories, and R + W + 1 > |V|: any R voters
+    have every one among them (docs/decisions/quorum.md), and the one with the most WAL of those R
+    has each. So R voters beside this member are enough, and what it has more than they was
+    acknowledged to nobody. Whether it is so is decided by the successor's own votes.
+    """
+    r = f.record
+    if r.write_quorum <= 0 or r.degraded:
+        return None
+    fit = []
+    for name in r.voter_names - {f.me}:
+        peer = f.fresh(name, HEARD_WITHIN)
+        if (
+            peer is not None and peer.position is not None and peer.data is Data.READY
+            and r.votes(name, peer.directory_id) and peer.healthy and not peer.leaving
+            and roomy(f, name)
+        ):  # fmt: skip
+            fit.append((peer.position, name))
+    return max(fit)[1] if len(fit) >= r.read_quorum else None
+
+
+def passed_over(f: Facts) -> frozenset[str]:
+    """The voters that need not get the lease, though they may have more WAL, as they have no room
+    and those that were heard beside them are R: see `enough_beside`."""
+    r = f.record
+    if r.write_quorum <= 0 or r.degraded or none(f) or f.data.branch is Branch.DIVERGED:
+        return frozenset()
+    heard = {
+        v.name for v in f.votes.answers.values()
+        if f.tenure is not None and f.votes.term == f.tenure.term and v.granted
+        and r.votes(v.name, v.directory_id) and v.branch is not Branch.DIVERGED
+    }
+    crowded = frozenset(n for n in heard if _crowded(f, n))
+    heard |= {f.me} if r.votes(f.me, f.data.directory_id) else set()
+    return crowded if len(heard - crowded) >= r.read_quorum else frozenset()
+
+
+def _crowded(f: Facts, name: str) -> bool:
+    peer = f.fresh(name, HEARD_WITHIN)
+    return peer is not None and peer.free_bytes is not None and peer.free_bytes < PROMOTION
+
+
+def undecided(f: Facts, name: str) -> bool:
+    """That voter has more WAL. Are there still to be heard how much room it has, or the others
+    without whom it is not passed over? Or it would get the lease and give it back."""
+    r = f.record
+    return (
+        r.write_quorum > 0 and not r.degraded and not none(f)
+        and f.tenure is not None and f.tenure.since < ASK_WITHIN
+        and (f.fresh(name, HEARD_WITHIN) is None or _crowded(f, name))
+    )
 
 
 def wait(f: Facts) -> Do | None:
@@ -61,6 +119,10 @@ def wait(f: Facts) -> Do | None:
     notice = said(f, "there is no room for two WAL segments, so it is not promoted")
     if name := _elsewhere(f):
         return Do([notice, ReleaseLease(name)], f"{notice.sentence}; {name} has all of it and room")
+    kept = f.tenure is not None and f.tenure.since >= KEPT
+    if kept and (name := enough_beside(f)):
+        why = f"{name} and others have every acknowledged commit, and room"
+        return Do([notice, ReleaseLease(name)], f"{notice.sentence}; {why}")
     return Do([AskPeers(), notice], notice.sentence, look_again_in=2.0)
 
 

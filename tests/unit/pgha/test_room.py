@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from pgha import actions as a
-from pgha.facts import Branch, Claim, Facts, LeaseView, Peer, Replication, Run, RunView, Tenure
+from pgha.facts import (
+    Branch,
+    Claim,
+    Facts,
+    LeaseView,
+    Peer,
+    Replication,
+    Run,
+    RunView,
+    Tenure,
+    Vote,
+    Votes,
+)
 from pgha.gather import GIVEN_UP, Gatherer
 from pgha.lsn import LSN
 from pgha.member import Member
@@ -234,3 +246,93 @@ def test_the_lease_goes_to_one_with_room_that_shows_the_end() -> None:
     assert decided(over) == ("crash-hand-over", a.ReleaseLease(OTHER, END))
     nobody = decide(replace(over, peers={}))
     assert nobody.rule == "crash-restart", "it stays where every byte is"
+
+
+def with_quorum(**changes: Any) -> Facts:
+    """Synchronous, R = 2 of three: this holder without room has more WAL than the others."""
+    f = holder_without_room(**changes)
+    less = replace(END, lsn=LSN(int(END.lsn) - 8))
+    others = {n: peer(n, position=less, **ROOM) for n in (OTHER, ANOTHER)}
+    return replace(f, peers=others, tenure=Tenure(5, 8.0, room.KEPT))
+
+
+def test_in_synchronous_mode_a_quorum_with_room_is_enough() -> None:
+    """What this member has more was acknowledged to nobody: R + W + 1 > |V|."""
+    f = with_quorum()
+    most = peer(OTHER, position=END, **{**ROOM, "healthy": False})
+    released = decide(f)
+    assert (released.rule, released.actions[1:]) == ("no-room", (a.ReleaseLease(ANOTHER),))
+    further = peer(OTHER, position=replace(END, lsn=LSN(int(END.lsn) - 1)), **ROOM)
+    assert a.ReleaseLease(OTHER) in decide(replace(f, peers={**f.peers, OTHER: further})).actions
+
+    def keeps(f: Facts) -> bool:
+        return not any(isinstance(x, a.ReleaseLease) for x in decide(f).actions)
+
+    assert keeps(replace(f, tenure=Tenure(5, 8.0, room.KEPT - 1)))
+    assert keeps(with_quorum(write_quorum=0)), "Asynchronous"
+    assert keeps(with_quorum(degraded=True))
+    assert keeps(with_quorum(read_quorum=3)), "they may lack what this one acknowledged"
+    for unfit in (
+        {"free_bytes": room.ROOMY - 1}, {"healthy": False}, {"leaving": True}, {"age": 11.0},
+        {"directory_id": "new"}, {"position": None},
+    ):  # fmt: skip
+        less = replace(f.peers[OTHER], **unfit)  # type: ignore[arg-type]
+        assert keeps(replace(f, peers={**f.peers, OTHER: less})), unfit
+    assert keeps(replace(f, peers={**f.peers, OTHER: most}))
+
+
+def test_without_room_the_lease_is_not_taken_where_a_quorum_has_it() -> None:
+    f = free_of(with_quorum())
+    assert "no room" in decide(f).detail
+    assert isinstance(decide(replace(f, peers={})).actions[0], a.Acquire), "nobody else is heard"
+    named = free_of(with_quorum(), release=Release(THEIRS, 5, ME))
+    assert isinstance(decide(named).actions[0], a.Acquire), "by one that heard too few"
+
+
+def successor_of_crowded(**changes: Any) -> Facts:
+    """This holder has room and less WAL than the former primary, which has none."""
+    f = with_quorum(primary=OTHER, primary_directory="d1", **changes)
+    less = replace(END, lsn=LSN(int(END.lsn) - 8))
+    votes = Votes(5, 1.0, False, 0.1, {
+        OTHER: Vote(OTHER, "d1", True, END, Branch.SAME, True),
+        ANOTHER: Vote(ANOTHER, "d2", True, less, Branch.SAME, True),
+    })
+    crowded = peer(OTHER, free_bytes=room.PROMOTION - 1)
+    return replace(
+        f, free_bytes=room.ROOMY, data=replace(READY, end=less), votes=votes,
+        peers={**f.peers, OTHER: crowded}, tenure=Tenure(5, 8.0, room.ASK_WITHIN),
+    )
+
+
+def test_more_wal_on_a_full_disk_is_passed_over_where_the_others_make_a_quorum() -> None:
+    f = successor_of_crowded()
+    assert decide(f).rule == "intent"
+    to_it = ("yield", a.ReleaseLease(OTHER))
+    for unproven in (
+        successor_of_crowded(write_quorum=0), successor_of_crowded(degraded=True),
+        successor_of_crowded(read_quorum=3), replace(f, free_bytes=0),
+        replace(f, peers={**f.peers, OTHER: peer(OTHER, **ROOM)}),
+        replace(f, votes=replace(f.votes, answers={OTHER: f.votes.answers[OTHER]})),
+    ):
+        assert decided(unproven) == to_it
+    diverged = replace(f.votes.answers[ANOTHER], branch=Branch.DIVERGED)
+    answers = {**f.votes.answers, ANOTHER: diverged}
+    assert decided(replace(f, votes=replace(f.votes, answers=answers))) == to_it
+    more = replace(f.votes.answers[ANOTHER], position=END)
+    answers = {**f.votes.answers, ANOTHER: more}
+    assert decided(replace(f, votes=replace(f.votes, answers=answers))) == (
+        "yield", a.ReleaseLease(ANOTHER)
+    ), "of those with room the one with the most WAL"
+
+
+def test_a_new_holder_hears_the_others_before_it_gives_the_lease_to_a_full_disk() -> None:
+    f = replace(successor_of_crowded(), tenure=Tenure(5, 8.0, room.ASK_WITHIN - 1))
+    f = replace(f, votes=replace(f.votes, last_asked=0.6, answers={
+        OTHER: f.votes.answers[OTHER],
+    }))
+    asked = decided(f)
+    assert asked == ("yield", a.AskPeers(), a.AskVotes(5))
+    unknown = replace(f, peers={}, votes=replace(f.votes, last_asked=0.1))
+    assert decided(unknown) == ("yield", a.AskPeers())
+    roomy = replace(f, peers={OTHER: peer(OTHER, **ROOM)})
+    assert decided(roomy) == ("yield", a.ReleaseLease(OTHER))
