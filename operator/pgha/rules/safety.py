@@ -38,6 +38,8 @@ def _of_another_tenure(f: Facts) -> Do | None:
         p is not None and p.term == f.tenure.term and p.promoter == f.incarnation
     ):
         return None
+    if f.job.running and f.job.kind == "initdb" and f.record.init == "initializing":
+        return None  # its private server, which is stopped before anybody else may come
     return Do([StopServer("immediate")])
 
 

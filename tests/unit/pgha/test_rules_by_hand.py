@@ -81,6 +81,15 @@ def test_initialization_ends_with_the_lease() -> None:
     )
     assert decided(f) == ("birth-run",)
     assert decided(replace(f, tenure=None)) == ("birth-without-lease", a.CancelJob())
+    private = replace(f, run=RunView(Run.PRIMARY, timeline=1))
+    assert decided(private) == ("birth-run",), "the server of initdb takes writes, of nobody else"
+    assert decided(replace(private, leaving=True)) == ("leaving", a.CancelJob())
+    for bad in (
+        replace(private, tenure=None), replace(private, fencer_answers=False),
+        replace(private, job=Job()), replace(private, job=Job("clone", running=True)),
+        replace(private, lease=replace(f.lease, record=replace(RECORD, promotion=None))),
+    ):
+        assert a.StopServer("immediate") in decide(bad).actions
 
 
 def test_a_foreign_directory_is_kept_and_reported() -> None:
