@@ -19,6 +19,7 @@ from tests.unit.pgha.by_hand import (
     RECORD,
     THEIRS,
     decided,
+    peer,
     primary,
 )
 
@@ -40,6 +41,7 @@ def candidate(*votes: Vote, pending: bool = False, **record: object) -> Facts:
         f, lease=replace(f.lease, holder=MINE, record=known), tenure=Tenure(5, 8.0, 1.0),
         run=RunView(Run.STANDBY), data=replace(READY, end=END),
         votes=Votes(5, 3.0, pending, 1.0, {v.name: v for v in votes}),
+        peers={n: peer(n) for n in (OTHER, ANOTHER)},  # whose disks have room
     )
 
 

@@ -31,6 +31,7 @@ from tests.unit.pgha.by_hand import (
     RECORD,
     THEIRS,
     decided,
+    peer,
     primary,
 )
 
@@ -50,6 +51,7 @@ def candidate(*votes: Vote, branch: Branch = Branch.BEHIND) -> Facts:
         primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, LOST), tenure=Tenure(6, 8.0, 2.0),
         run=RunView(Run.STANDBY), data=replace(READY, end=END, branch=branch),
         votes=Votes(6, 2.0, False, 0.1, {v.name: v for v in votes}), replication=Replication(),
+        peers={n: peer(n) for n in (OTHER, ANOTHER)},
     )
 
 
