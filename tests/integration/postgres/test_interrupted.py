@@ -19,7 +19,7 @@ from pgha.rules import decide
 from pgha.rules.promotion import intended
 from tests.integration.postgres.inside import SMALL, Place
 from tests.integration.postgres.nodes import Node, eventually
-from tests.unit.pgha.by_hand import MINE, RECORD, primary
+from tests.unit.pgha.by_hand import ME, MINE, RECORD, primary
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ def holding(member: Member, record: Any) -> Facts:
     member.read_end(WITHIN)
     data = member.data
     assert data.end is not None
-    branch = branch_of(record, data.history, data.timeline, data.end.lsn)
+    branch = branch_of(record, ME, data.history, data.end)
     return replace(
         primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), run=RunView(Run.STANDBY),
         tenure=Tenure(record.term, 8.0, 5.0), replication=Replication(),
@@ -59,7 +59,9 @@ def holding(member: Member, record: Any) -> Facts:
 
 def promote(node: Node, member: Member, f: Facts, number: int) -> None:
     keeper = SimpleNamespace(tenure=lambda: f.tenure)
-    executor: Any = SimpleNamespace(member=member, keeper=keeper, server=node.server)
+    executor: Any = SimpleNamespace(
+        member=member, keeper=keeper, server=node.server, _keep=lambda record: None
+    )
     Executor.promote(executor, a.Promote(number), f)
 
 
