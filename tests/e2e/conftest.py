@@ -35,14 +35,15 @@ class Seed:
 def seed(lab: Lab, kube: Kube, program: Program) -> Iterator[Seed]:
     """Both stacks of the seed by their own stack files, in namespace `demo`.
 
-    Where `make up` has put its demo there already, another namespace is used: a test takes
-    nothing from the user.
+    Where `make up` has put its demo there already, another namespace is used, and other names for
+    the stacks, since a stack is one cluster: a test takes nothing from the user.
     """
     taken = kube.get(f"/api/v1/namespaces/{NAMESPACE}") is not None
     namespace = make_namespace(kube, f"{NAMESPACE}-e2e" if taken else NAMESPACE)
     pairs = []
     for name in ("ha-mssqlserver", "hot-mssqlserver"):
-        stack = program.seed_stack(name, namespace=namespace)
+        called = f"{name}-e2e" if taken else name
+        stack = program.seed_stack(name, called, namespace=namespace)
         pairs.append((stack, Cluster(lab, kube, namespace, name, database="mssqlserver")))
     client = start_client(lab, kube, namespace, f"docker.io/library/postgres:{versions()['17']}")
     warm, hot = bring_up(pairs)

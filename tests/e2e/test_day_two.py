@@ -206,7 +206,7 @@ def test_a_synchronous_cluster_waits_for_a_standby(day_two: Deployed, cluster: C
 
 
 def test_a_claim_grows_where_the_class_allows_it(day_two: Deployed, cluster: Cluster) -> None:
-    day_two.stack.set(storage={"resources": {"requests": {"storage": "768Mi"}}})
+    day_two.stack.set(storage={"resources": {"requests": {"storage": "1536Mi"}}})
     day_two.stack.up()
     day_two.healthy()
 
@@ -218,13 +218,13 @@ def test_a_claim_grows_where_the_class_allows_it(day_two: Deployed, cluster: Clu
             if claim["metadata"]["name"] in {f"data-{pod}" for pod in cluster.pods()}
         }
 
-    assert sizes() == {"768Mi"}
+    assert sizes() == {"1536Mi"}
     assert day_two.stack.drift() == ""
-    day_two.stack.set(storage={"resources": {"requests": {"storage": "512Mi"}}})
+    day_two.stack.set(storage={"resources": {"requests": {"storage": "1Gi"}}})
     refused = day_two.stack.try_up()
     assert refused.status != 0
     assert "a claim cannot shrink" in refused.text
-    day_two.stack.set(storage={"resources": {"requests": {"storage": "768Mi"}}})
+    day_two.stack.set(storage={"resources": {"requests": {"storage": "1536Mi"}}})
 
 
 def test_the_outputs_open_the_database(day_two: Deployed, cluster: Cluster) -> None:

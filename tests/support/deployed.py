@@ -29,11 +29,12 @@ class Deployed:
 
 
 def small(namespace: str, **keys: Any) -> dict[str, Any]:
-    """The config of a cluster of a test: small disks of which nothing is left."""
+    """The config of a cluster of a test: disks of which nothing is left. Smaller ones would fill:
+    512MB of WAL are kept, and each failover begins a segment."""
     return {
         "namespace": namespace,
         "version": versions()["17"],
-        "storage": {"resources": {"requests": {"storage": "512Mi"}}},
+        "storage": {"resources": {"requests": {"storage": "1Gi"}}},
         "deletionPolicy": "WipeOut",
         **keys,
     }

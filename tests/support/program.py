@@ -64,11 +64,12 @@ class Program:
         assert init, f"pulumi stack init {name}: {init.text}"
         return made
 
-    def seed_stack(self, name: str, **changes: Any) -> Stack:
-        """A stack with the config that the repository's own file of that name gives it."""
+    def seed_stack(self, name: str, called: str = "", **changes: Any) -> Stack:
+        """A stack with the config that the repository's own file of that name gives it. `called`:
+        another name for the stack, where that one stands already."""
         given = yaml.safe_load((REPOSITORY / f"Pulumi.{name}.yaml").read_text())
         config = {key.removeprefix("pgha:"): value for key, value in given["config"].items()}
-        return self.stack(name, {**config, **changes})
+        return self.stack(called or name, {**config, **changes})
 
 
 @dataclass
