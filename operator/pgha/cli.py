@@ -28,8 +28,9 @@ from pgha.kube.leases import LeaseApi, RawLease
 from pgha.kube.pods import PodView, parse_pod
 from pgha.record import Record, RecordError
 from pgha.settings import SettingsError, pod_of
+from pgha.sight import RECORD
 
-RECORD, STATUS = "pgha.dev/record", "pgha.dev/status"
+STATUS = "pgha.dev/status"
 LOOK = 1.0  # seconds between two looks at a Lease that should not change
 
 

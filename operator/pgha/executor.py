@@ -206,7 +206,7 @@ class Executor:
         if self._acquiring.left > 0:
             return  # it has failed, which was said; the rule goes on asking for it
         judged = facts.lease.version
-        sent = self._version() == judged
+        sent = self.keeper.version == judged
         why = self.keeper.acquire(action.record, judged)
         if why is None:
             self._acquiring.worked()
@@ -218,10 +218,7 @@ class Executor:
         self.log("not-acquired", term=action.record.term, why=why)
         if sent:
             # Another Lease than the one that was judged is a new matter: nothing to wait for.
-            self._acquiring.failed(self._version() != judged, self.asked())
-
-    def _version(self) -> str:
-        return self.keeper.view(lambda incarnation: False, False).version
+            self._acquiring.failed(self.keeper.version != judged, self.asked())
 
     def write_record(self, action: a.WriteRecord, facts: Facts) -> None:
         if (asked := self.asked()) > 0:

@@ -59,7 +59,7 @@ def branch_of(record: Record, name: str, history: History, end: Position) -> Bra
 
     What goes on from the recorded one is a stray, as DIVERGED as any other, unless it is of the
     promotion that is intended and not known to have happened (amendment 8). It is not of a record
-    that went back either: none does (keeper.py), and who knows a newer one grants no vote.
+    that went back either: none does (sight.py), and who knows a newer one grants no vote.
     """
     if record.init != "initialized" or not record.timeline:
         return Branch.UNKNOWN

@@ -1,4 +1,4 @@
-"""Holds the lease: observes, acquires, renews, changes the record, gives back. Owns the tenure.
+"""Holds the lease: acquires, renews, changes the record, gives back. Owns the tenure.
 
 What it does not guarantee: that nobody else believes to hold. It guarantees that this container
 stops believing so in time: validity counts from just before a renewal was sent, on CLOCK_BOOTTIME
@@ -16,15 +16,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pgha.clock import boottime
-from pgha.facts import Claim, LeaseView, Tenure
+from pgha.facts import LeaseView, Tenure
 from pgha.kube.errors import ApiError, Conflict, NotFound
 from pgha.kube.leases import LeaseApi, RawLease, micro_time
 from pgha.lsn import Position
-from pgha.record import Record, RecordError, Release
-from pgha.settings import Identity, Times, pod_of
-
-RECORD = "pgha.dev/record"
-Clock = Callable[[], float]
+from pgha.record import Record, Release
+from pgha.settings import Identity, Times
+from pgha.sight import RECORD, Clock, Sight
 
 
 @dataclass
@@ -62,13 +60,8 @@ class Keeper:
         self._wake, self._promises, self._clock = wake, promises, clock
         self._writing = threading.RLock()  # one write of the Lease at a time
         self._state = threading.Lock()
-        self._raw: RawLease | None = None
-        self._missing = False
-        self._changed_at: float | None = None
-        self._record = Record()
-        self._why = "the Lease was not read yet"
+        self._sight = Sight(identity, times, clock)
         self._held: _Held | None = None
-        self._unsettled: list[Record] = []  # sent changes that may have landed, or still may
         self._stop = threading.Event()
         self._soon = threading.Event()
         self.lost_because = ""
@@ -77,106 +70,53 @@ class Keeper:
     # -- observing ------------------------------------------------------------------------------
 
     def observe(self, raw: RawLease | None, after: RawLease | None = None) -> None:
-        """The Lease as a watch or a read showed it; None: there is none. `after`: what was known
-        before a consistent read was sent. If that still is what is known, an older version is no
-        answer that lags behind: etcd was restored."""
+        """The Lease as a watch or a read showed it; None: there is none. `after`: see Sight."""
         with self._state:
-            old = self._raw
             if raw is None:
-                if not self._missing:
-                    self._missing, self._changed_at = True, self._clock()
-                self._why = ""
-                self._wake()
+                self._sight.gone()
+            elif not self._sight.shown(raw, after):
                 return
-            if old is not None and old.uid == raw.uid and _older(raw, old) and after != old:
-                return  # an answer of an API server that lags behind
-            if old is None or self._missing or _essence(old) != _essence(raw):
-                self._changed_at = self._clock()
-            if old is None or old.resource_version != raw.resource_version:
-                self._unsettled = []
-            self._raw, self._missing = raw, False
-            try:
-                shown, self._why = Record.parse(raw.annotations.get(RECORD)), ""
-                self._record = self._record if _goes_back(shown, self._record) else shown
-            except RecordError as e:
-                self._why = str(e)
-            held = self._held
-            if held is not None and raw.holder != self._identity.incarnation:
+            elif self._held is not None and raw.holder != self._identity.incarnation:
                 self._lose(f"the Lease names {raw.holder or 'nobody'}")
-            elif held is not None and self._record.term > held.term:
-                self._lose(f"the record shows term {self._record.term}")
+            else:
+                self._outdated(self.record.term, "the record shows")
         self._wake()
-
-    def recall(self, kept: Record) -> None:
-        """The record on the own disk, unless the Lease shows a newer one, or none."""
-        with self._state:
-            if self._raw is None or _goes_back(self._record, kept):
-                self._record = kept
 
     def hear(self, term: int) -> None:
         """A member told of this term. A higher one than the own stood on the Lease: that is loss
         (amendment 1), whichever channel tells it. Members ask and tell only of terms that did."""
         with self._state:
-            if self._held is not None and term > self._held.term:
-                self._lose(f"a member told of term {term}")
+            self._outdated(term, "a member told of")
+
+    def _outdated(self, term: int, source: str) -> None:
+        """Caller has the state lock."""
+        if self._held is not None and term > self._held.term:
+            self._lose(f"{source} term {term}")
+
+    def recall(self, kept: Record) -> None:
+        """The record on the own disk, unless the Lease shows a newer one, or none."""
+        with self._state:
+            self._sight.recall(kept)
 
     @property
     def record(self) -> Record:
         """The newest that was read or written."""
-        return self._record
+        return self._sight.record
 
     @property
     def raw(self) -> RawLease | None:
-        return self._raw
+        return self._sight.raw
+
+    @property
+    def version(self) -> str:
+        """What a claim is judged by."""
+        with self._state:
+            return self._sight.version
 
     def view(self, dead: Callable[[str], bool], own_dead: bool) -> LeaseView:
         """What the Lease allows now. `dead`: is this incarnation certified dead?"""
         with self._state:
-            raw, now = self._raw, self._clock()
-            if self._changed_at is None or self._why:
-                return LeaseView(Claim.UNKNOWN, why=self._why)
-            age = now - self._changed_at
-            recorded = float(raw.duration or 0) if raw is not None else 0.0
-            duration = max(self._times.lease_duration, recorded)  # amendment 17
-            if self._missing:
-                # A Lease that was deleted may still be held by somebody (amendment 10).
-                claim = Claim.EXPIRED if age >= duration else Claim.VACANT
-                # What this member remembers may be old by now: the record is rebuilt from what all
-                # members kept (rule record-lost), unless the holder makes its Lease again.
-                known = self._record if self._held is not None else Record()
-                return LeaseView(claim, None, age, known, version=self._version())
-            assert raw is not None
-            record = self._record
-            if raw.holder is None:
-                mark = record.release
-                marked = mark is not None and mark.term == record.term
-                claim = (
-                    Claim.RELEASED if marked
-                    else Claim.EXPIRED if age >= duration
-                    else Claim.VACANT
-                )
-            elif raw.holder == self._identity.incarnation:
-                # Not held though it names this very container: a tenure that ended, or an
-                # acquisition whose answer was lost. Only a new compare-and-swap settles it.
-                claim = Claim.HELD if self._held is not None else Claim.OWN_DEAD
-            elif own_dead and pod_of(raw.holder) == self._identity.pod and _same_uid(
-                raw.holder, self._identity
-            ):
-                claim = Claim.OWN_DEAD
-            elif dead(raw.holder):
-                claim = Claim.DEAD
-            else:
-                claim = Claim.EXPIRED if age >= duration else Claim.HELD
-            return LeaseView(
-                claim, raw.holder, age, record, version=self._version(),
-                unsettled=bool(self._unsettled),
-            )
-
-    def _version(self) -> str:
-        """Caller has the state lock. What a claim was judged by."""
-        return "" if self._raw is None or self._missing else (
-            f"{self._raw.uid}/{self._raw.resource_version}"
-        )
+            return self._sight.view(self._held is not None, dead, own_dead)
 
     def tenure(self) -> Tenure | None:
         with self._state:
@@ -212,8 +152,8 @@ class Keeper:
         """
         with self._writing:
             with self._state:
-                raw, missing = self._raw, self._missing
-                if judged != self._version():
+                raw, missing = self._sight.raw, self._sight.missing
+                if judged != self._sight.version:
                     return "the Lease changed since it was judged"
             sent = self._clock()
             record = replace(record, release=None, revision=record.revision + 1)
@@ -230,7 +170,7 @@ class Keeper:
                 return e.message
             with self._state:
                 self._held = _Held(record.term, sent, sent)
-                self._accept(written, record)
+                self._sight.accept(written, record)
                 self._allow(sent + self._times.fence_after)
                 self.lost_because = ""
             self._soon.set()
@@ -245,7 +185,7 @@ class Keeper:
         """Give the lease back. Whatever the answer, nothing is written again in this tenure."""
         with self._writing:
             with self._state:
-                held, raw = self._held, self._raw
+                held, raw = self._held, self._sight.raw
                 if held is None or raw is None:
                     return "it is not held"
                 self._held = None
@@ -263,7 +203,7 @@ class Keeper:
                 self._reread()
                 return e.message
             with self._state:
-                self._accept(written, record)
+                self._sight.accept(written, record)
             self._wake()
             return None
 
@@ -280,22 +220,15 @@ class Keeper:
             annotations=notes,
         )
 
-    def _accept(self, written: RawLease, record: Record) -> None:
-        """Caller has the state lock."""
-        if self._raw is None or self._raw.uid != written.uid or not _older(written, self._raw):
-            self._raw, self._record, self._why = written, record, ""
-            self._missing, self._unsettled = False, []
-            self._changed_at = self._clock()
-
     def _put(self, record: Record | None, again: bool = True) -> str | None:
         """One compare-and-swap of the held lease: a renewal, with a changed record or without."""
         with self._writing:
             with self._state:
-                held, raw = self._held, self._raw
+                held, raw = self._held, self._sight.raw
                 if held is None or raw is None:
                     return "it is not held"
-                current = record or self._record
-                missing = self._missing
+                current = record or self.record
+                missing = self._sight.missing
             if current.term != held.term:
                 return f"the record is of term {current.term}, the tenure of {held.term}"
             current = current.flushed_to(self._flushed(), held.term)
@@ -316,21 +249,21 @@ class Keeper:
                 return "the Lease is gone"
             except ApiError as e:
                 with self._state:
-                    if e.ambiguous and record is not None and record not in self._unsettled:
-                        self._unsettled.append(record)
+                    if e.ambiguous and record is not None:
+                        self._sight.doubt(record)
                 return e.message
             with self._state:
                 if self._held is not held:
                     return "it was lost meanwhile"
                 held.valid_from = sent
-                self._accept(written, current)
+                self._sight.accept(written, current)
                 self._allow(held.proven_from + self._times.fence_after)
             if record is not None:
                 self._wake()
             return None
 
     def _reread(self) -> None:
-        known = self._raw
+        known = self.raw
         try:
             self.observe(self._api.read(timeout=self._times.retry_period), known)
         except NotFound:
@@ -368,10 +301,10 @@ class Keeper:
         """The API does not answer: go on only with everybody's promise (law, point 14)."""
         with self._state:
             held = self._held
-            if held is None or self._missing:
+            if held is None or self._sight.missing:
                 return
             # Whoever may vote by any record that may stand has to promise (amendment 9).
-            records = [self._record, *self._unsettled]
+            records = [self.record, *self._sight.unsettled]
         asked = self._clock()
         if self._promises(records) is None:
             return
@@ -384,29 +317,3 @@ class Keeper:
     def stop(self) -> None:
         self._stop.set()
         self._soon.set()
-
-
-def _essence(raw: RawLease) -> tuple[object, ...]:
-    """A change of these is a sign of life or a new state of the record."""
-    return (
-        raw.uid, raw.holder, raw.renew_time, raw.transitions, raw.duration,
-        raw.annotations.get(RECORD),
-    )
-
-
-def _goes_back(shown: Record, known: Record) -> bool:
-    """None gives up a newer record (amendment 10); a lost or a foreign one is another matter."""
-    same = shown.init == known.init == "initialized" and shown.system_id == known.system_id
-    return same and shown.stamp < known.stamp
-
-
-def _older(a: RawLease, b: RawLease) -> bool:
-    try:
-        return int(a.resource_version) < int(b.resource_version)
-    except ValueError:
-        return False
-
-
-def _same_uid(holder: str, identity: Identity) -> bool:
-    parts = holder.split("/")
-    return len(parts) > 1 and parts[1] == identity.uid

@@ -1,0 +1,144 @@
+"""The Lease as it is known here: what was last read or written, since when, and what that allows.
+
+Owns the judgement of a claim and of what may replace what is known: an answer that lags behind
+does not, and no record gives up a newer one (amendment 10). Not thread-safe: the keeper has the
+lock. Age counts from the moment a change was observed, by the local clock (law, point 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgha.facts import Claim, LeaseView
+from pgha.kube.leases import RawLease
+from pgha.record import Record, RecordError
+from pgha.settings import Identity, Times, pod_of
+
+RECORD = "pgha.dev/record"
+Clock = Callable[[], float]
+
+
+class Sight:
+    """`unsettled`: changes that were sent and may have landed, or still may (amendment 9)."""
+
+    def __init__(self, identity: Identity, times: Times, clock: Clock) -> None:
+        self._identity, self._times, self._clock = identity, times, clock
+        self._changed_at: float | None = None
+        self._why = "the Lease was not read yet"
+        self.raw: RawLease | None = None
+        self.missing = False
+        self.record = Record()
+        self.unsettled: list[Record] = []
+
+    def shown(self, raw: RawLease, after: RawLease | None = None) -> bool:
+        """A watch or a read showed it; False if that lags behind what is known. `after`: what was
+        known before a consistent read was sent. If that still is what is known, an older version is
+        no answer that lags behind: etcd was restored."""
+        old = self.raw
+        if old is not None and old.uid == raw.uid and _older(raw, old) and after != old:
+            return False
+        if old is None or self.missing or _essence(old) != _essence(raw):
+            self._changed_at = self._clock()
+        if old is None or old.resource_version != raw.resource_version:
+            self.unsettled = []
+        self.raw, self.missing = raw, False
+        try:
+            record, self._why = Record.parse(raw.annotations.get(RECORD)), ""
+            self.record = self.record if _goes_back(record, self.record) else record
+        except RecordError as e:
+            self._why = str(e)
+        return True
+
+    def gone(self) -> None:
+        """There is no Lease."""
+        if not self.missing:
+            self.missing, self._changed_at = True, self._clock()
+        self._why = ""
+
+    def recall(self, kept: Record) -> None:
+        """The record on the own disk, unless the Lease shows a newer one, or none."""
+        if self.raw is None or _goes_back(self.record, kept):
+            self.record = kept
+
+    def accept(self, written: RawLease, record: Record) -> None:
+        """An own write has landed, with this record."""
+        if self.raw is None or self.raw.uid != written.uid or not _older(written, self.raw):
+            self.raw, self.record, self._why = written, record, ""
+            self.missing, self.unsettled = False, []
+            self._changed_at = self._clock()
+
+    def doubt(self, record: Record) -> None:
+        """An own write of this record has no answer."""
+        if record not in self.unsettled:
+            self.unsettled.append(record)
+
+    @property
+    def version(self) -> str:
+        """What a claim was judged by."""
+        return "" if self.raw is None or self.missing else (
+            f"{self.raw.uid}/{self.raw.resource_version}"
+        )
+
+    def view(self, holds: bool, dead: Callable[[str], bool], own_dead: bool) -> LeaseView:
+        """What the Lease allows now. `holds`: this container does, by what it wrote itself. `dead`:
+        is this incarnation certified dead?"""
+        raw, now = self.raw, self._clock()
+        if self._changed_at is None or self._why:
+            return LeaseView(Claim.UNKNOWN, why=self._why)
+        age = now - self._changed_at
+        recorded = float(raw.duration or 0) if raw is not None else 0.0
+        expired = age >= max(self._times.lease_duration, recorded)  # amendment 17
+        if self.missing:
+            # A Lease that was deleted may still be held by somebody (amendment 10).
+            claim = Claim.EXPIRED if expired else Claim.VACANT
+            # What this member remembers may be old by now: the record is rebuilt from what all
+            # members kept (rule record-lost), unless the holder makes its Lease again.
+            known = self.record if holds else Record()
+            return LeaseView(claim, None, age, known, version=self.version)
+        assert raw is not None
+        record = self.record
+        if raw.holder is None:
+            mark = record.release
+            marked = mark is not None and mark.term == record.term
+            claim = Claim.RELEASED if marked else Claim.EXPIRED if expired else Claim.VACANT
+        elif raw.holder == self._identity.incarnation:
+            # Not held though it names this very container: a tenure that ended, or an
+            # acquisition whose answer was lost. Only a new compare-and-swap settles it.
+            claim = Claim.HELD if holds else Claim.OWN_DEAD
+        elif own_dead and pod_of(raw.holder) == self._identity.pod and _same_uid(
+            raw.holder, self._identity
+        ):
+            claim = Claim.OWN_DEAD
+        elif dead(raw.holder):
+            claim = Claim.DEAD
+        else:
+            claim = Claim.EXPIRED if expired else Claim.HELD
+        return LeaseView(
+            claim, raw.holder, age, record, version=self.version, unsettled=bool(self.unsettled)
+        )
+
+
+def _older(a: RawLease, b: RawLease) -> bool:
+    try:
+        return int(a.resource_version) < int(b.resource_version)
+    except ValueError:
+        return False
+
+
+def _essence(raw: RawLease) -> tuple[object, ...]:
+    """A change of these is a sign of life or a new state of the record."""
+    return (
+        raw.uid, raw.holder, raw.renew_time, raw.transitions, raw.duration,
+        raw.annotations.get(RECORD),
+    )
+
+
+def _goes_back(shown: Record, known: Record) -> bool:
+    """None gives up a newer record (amendment 10); a lost or a foreign one is another matter."""
+    same = shown.init == known.init == "initialized" and shown.system_id == known.system_id
+    return same and shown.stamp < known.stamp
+
+
+def _same_uid(holder: str, identity: Identity) -> bool:
+    parts = holder.split("/")
+    return len(parts) > 1 and parts[1] == identity.uid
