@@ -255,8 +255,7 @@ class Gatherer:
         """A full disk is not given up: room can be made, and in Asynchronous mode nobody else is
         known to have every commit of the last primary."""
         m, record = self.member, self.lease().record
-        own = record.primary == self.identity.pod
-        own = own and record.primary_directory == m.data.directory_id
+        own = record.led_by(self.identity.pod, m.data.directory_id)
         return own and not self.settings.synchronous and room.short(m.free_bytes())
 
     def _data(self, run: RunView, job_running: bool, record: Record) -> DataView:

@@ -115,7 +115,7 @@ def silenced(record: Record, holder: str | None, still: Iterable[tuple[str, str 
     With R of the |V| - 1 voters beside it, |V| - 1 - R are left, and that is less than W
     (docs/decisions/quorum-failover.md).
     """
-    if record.degraded or record.write_quorum < 1:
+    if not record.quorum_knows:
         return False
     counted = {name for name, directory in still if record.votes(name, directory)} - {holder}
     return len(counted) >= record.read_quorum
@@ -125,7 +125,7 @@ def promisers(record: Record, me: str) -> tuple[dict[str, str], int]:
     """Whose promises count for the holder `me`, by name and directory, and how many it needs
     (law, point 14; amendment 13): with fewer left, no read quorum is found to promote another."""
     others = {name: directory for name, directory in record.voters if name != me}
-    if record.write_quorum > 0 and not record.degraded:
+    if record.quorum_knows:
         return others, max(1, len(record.voters) - record.read_quorum)
     return others, len(others)
 
@@ -149,7 +149,7 @@ def plan(record: Record, seen: Standing) -> Step | None:
     if r.write_quorum > target:
         lower = replace(r, write_quorum=target, read_quorum=len(r.voters) - target)
         return Rewrite(lower, f"{target} standbys acknowledge")
-    can_degrade = seen.synchronous and not seen.strict and r.write_quorum > 0 and not r.degraded
+    can_degrade = seen.synchronous and not seen.strict and r.quorum_knows
     if can_degrade and seen.missing_for > seen.degrade_after:
         return Rewrite(replace(r, degraded=True), "asynchronous: too few standbys stream")
     # the server

@@ -95,6 +95,15 @@ class Record:
         """Does this data directory count? Another id under the same name does not."""
         return directory_id is not None and (name, directory_id) in self.voters
 
+    def led_by(self, name: str, directory_id: str | None) -> bool:
+        """Was this directory the last primary's? Then nobody else may have all that is in it."""
+        return self.primary == name and self.primary_directory == directory_id
+
+    @property
+    def quorum_knows(self) -> bool:
+        """Do any R voters have every acknowledged commit among them? (docs/decisions/quorum.md)"""
+        return self.write_quorum > 0 and not self.degraded
+
     def with_voter(self, name: str, directory_id: str) -> Record:
         kept = [(n, d) for n, d in self.voters if n != name]
         return replace(self, voters=tuple(sorted([*kept, (name, directory_id)])))

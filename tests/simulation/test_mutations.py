@@ -12,7 +12,7 @@ import pytest
 from pgha import quorum
 from pgha.facts import Claim, Facts
 from pgha.keeper import Keeper
-from pgha.rules import RULES, decide, promotion
+from pgha.rules import RULES, decide, heard, promotion
 from tests.simulation import gather
 from tests.simulation import member as members
 from tests.simulation.member import Member
@@ -63,7 +63,7 @@ def claims_early(patch: Patch) -> None:
 
 def promotes_without_quorum(patch: Patch) -> None:
     patch.setattr(promotion, "_judge", lambda facts: "nobody was asked")
-    patch.setattr(promotion, "_granted", lambda facts: [])
+    patch.setattr(heard, "granted", lambda facts: [])
 
 
 def never_yields(patch: Patch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pgha import quorum
 from pgha.ballot import Ballot
 from pgha.keeper import Keeper
+from pgha.sight import Sight
 from tests.simulation import member as members
 from tests.simulation.member import Member
 from tests.simulation.noticing import first_broken
@@ -24,7 +25,7 @@ UNBROKEN = 5
 
 
 def takes_what_it_did_not_judge(patch: Patch) -> None:
-    patch.setattr(Keeper, "_version", lambda self: "any")
+    patch.setattr(Sight, "version", property(lambda self: "any"))
     patch.setattr(members, "LATE", 0.3)
 
 

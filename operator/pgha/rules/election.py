@@ -8,7 +8,8 @@ from pgha.actions import Acquire, Announce, AskPeers, Detach
 from pgha.facts import Branch, Claim, Data, Facts, Peer, Run
 from pgha.lsn import LSN, Position
 from pgha.rules import room, waiver
-from pgha.rules.promotion import intended, proven
+from pgha.rules.heard import proven
+from pgha.rules.promotion import intended
 from pgha.rules.rule import Do, Rule
 from pgha.settings import ordinal
 

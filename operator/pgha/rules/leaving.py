@@ -15,6 +15,7 @@ from pgha.lsn import Position
 from pgha.record import Record
 from pgha.rules import room
 from pgha.rules.rule import Do, Rule
+from pgha.settings import pod_of
 
 REFUSE_FOR = 2.5  # seconds in which kube-proxy may still send clients to a former primary
 PROVE_WITHIN = 4.0  # seconds after the stop that a successor gets to show it has everything
@@ -111,7 +112,7 @@ def _last_primary(f: Facts) -> bool:
     r = f.record
     mine = r.primary == f.me and r.primary_directory == f.data.directory_id
     intent = r.open_intent
-    return f.promoted or (mine and (intent is None or intent.promoter.split("/")[0] == f.me))
+    return f.promoted or (mine and (intent is None or pod_of(intent.promoter) == f.me))
 
 
 def _leaving(f: Facts) -> Do | None:

@@ -22,16 +22,12 @@ from pgha.actions import (
     StopServer,
     WriteRecord,
 )
-from pgha.facts import Branch, Facts, Run, Vote
-from pgha.lsn import History, Position, left_at
+from pgha.facts import Branch, Facts, Run
+from pgha.lsn import History
 from pgha.record import Promotion, Record
-from pgha.rules import room, waiver
+from pgha.rules import heard, room, waiver
 from pgha.rules.leaving import switching
 from pgha.rules.rule import Do, Rule
-
-HEAR_WITHIN = 2.0  # seconds that an asynchronous promotion waits for voters that do not answer
-INTENT_WAIT = 5.0  # seconds that the owner of an open intent gets to answer (amendment 8); an
-# asynchronous cluster has no quorum to fall back on, and waits a lease duration
 
 
 def sync_names(f: Facts) -> str:
@@ -66,112 +62,36 @@ def _before(f: Facts) -> bool:
     return f.holds and f.run.run is Run.STANDBY and not f.promoted and f.data.end is not None
 
 
-def proven(f: Facts) -> str | None:
-    """Why no quorum is needed: amendment 21, and the primary's own directory."""
-    r, intent = f.record, f.record.open_intent
-    # Somebody else may have been promoted after that end was written, and have taken commits.
-    settled = intent is None or intent.promoter.split("/")[0] == f.me
-    if settled and r.end is not None and f.data.end is not None and f.data.branch in (
-        Branch.SAME, Branch.BEHIND
-    ) and f.data.end >= r.end:
-        return f"has the proven end of the last primary, {r.end.lsn}"
-    if settled and r.primary == f.me and r.primary_directory == f.data.directory_id:
-        return "is the last primary's own directory"
-    return None
-
-
-def _granted(f: Facts) -> list[Vote]:
-    if f.tenure is None or f.votes.term != f.tenure.term:
-        return []
-    return [
-        v for v in f.votes.answers.values()
-        if v.granted and f.record.votes(v.name, v.directory_id)
-    ]
-
-
-def _counted(f: Facts) -> list[Vote]:
-    """The answers that count as heard: whoever has an acknowledged commit that is missing here
-    shows it by its position, and is then yielded to.
-
-    A member whose history left the recorded one may share more of it than one that has not come
-    to the recorded timeline, and its position cannot tell how much. Against a member that is on
-    that timeline it can hold nothing: it acknowledged nothing there.
-    """
-    if f.data.branch is Branch.BEHIND:
-        return [v for v in _granted(f) if v.branch is not Branch.DIVERGED]
-    return _granted(f)
+def _judging(f: Facts) -> bool:
+    """And PostgreSQL is not being promoted yet: from then on nothing gives the lease away."""
+    return _before(f) and not f.run.promoting
 
 
 def _ask(f: Facts) -> Do | None:
-    if not _before(f) or f.run.promoting or f.votes.pending or proven(f):
+    if not _judging(f) or f.votes.pending or heard.proven(f):
         return None
     assert f.tenure is not None
     others = f.record.voter_names - {f.me}
     if not others or f.votes.term == f.tenure.term and (
-        len(_granted(f)) >= len(others) or f.votes.last_asked < 0.5
+        len(heard.granted(f)) >= len(others) or f.votes.last_asked < 0.5
     ):
         return None
-    if f.votes.term == f.tenure.term and _judge(f) is not None and _awaited(f) is None:
+    if f.votes.term == f.tenure.term and _judge(f) is not None and heard.awaited(f) is None:
         return None
     return Do([AskVotes(f.tenure.term)])
 
 
 def _judge(f: Facts) -> str | None:
     """May it be promoted? The reason, or None while not."""
-    return _heard_enough(f) or waiver.reason(f)
-
-
-def _names(f: Facts) -> list[str]:
-    return [v.name for v in _counted(f)]
-
-
-def _astray(f: Facts) -> str | None:
-    """A voter that left the recorded timeline beyond where this member ends: it may have commits
-    that nobody else has, it cannot be promoted, and to promote another would have it rewound."""
-    assert f.data.end is not None
-    for v in _granted(f):
-        if v.left_at is not None and Position(f.record.timeline, v.left_at) > f.data.end:
-            return f"{v.name} has more WAL, up to {v.left_at}, where it left the recorded history"
-    return None
-
-
-def _heard_enough(f: Facts) -> str | None:
-    if f.data.branch is Branch.DIVERGED:
-        return None
-    heard = len(_counted(f)) + (1 if f.record.votes(f.me, f.data.directory_id) else 0)
-    voters = f.record.voter_names
-    if proof := proven(f):
-        return proof
-    if f.record.degraded or _astray(f):
-        return None
-    if f.settings.synchronous or f.record.write_quorum > 0:
-        if heard < f.record.read_quorum:
-            return None
-        return f"{heard} of {len(voters)} voters heard, {f.record.read_quorum} needed"
-    if heard >= len(voters) or (f.votes.asked_for > HEAR_WITHIN and not f.votes.pending):
-        return f"{heard} of {len(voters)} members heard"
-    return None
-
-
-def _rather(f: Facts, v: Vote) -> bool:
-    """Is it for this voter to be promoted?"""
-    assert f.data.end is not None
-    if f.data.branch is Branch.DIVERGED and v.branch in (Branch.SAME, Branch.BEHIND):
-        left = left_at(f.data.history, f.record.history, f.record.timeline)
-        return left is None or v.position is None or (
-            v.position > Position(f.record.timeline, left)
-        )
-    if v.position is None or v.position <= f.data.end or v.branch is Branch.DIVERGED:
-        return False
-    return v.healthy or _counts(f)
+    return heard.enough(f) or waiver.reason(f)
 
 
 def _yield(f: Facts) -> Do | None:
-    if not _before(f) or f.run.promoting:
+    if not _judging(f):
         return None
     assert f.data.end is not None
     passed_over = room.passed_over(f)
-    better = [v for v in _granted(f) if v.name not in passed_over and _rather(f, v)]
+    better = [v for v in heard.granted(f) if v.name not in passed_over and heard.rather(f, v)]
     if not better:
         return None
     if f.votes.pending and not any(v.healthy for v in better):
@@ -185,54 +105,27 @@ def _yield(f: Facts) -> Do | None:
     return Do([ReleaseLease(best.name)], f"{best.name} has more WAL, {best.position}")
 
 
-def _counts(f: Facts) -> bool:
-    """May an acknowledged commit be in the WAL of an ill voter alone, of those that are heard?
-
-    Not where enough others are heard to know every one (law, point 7): what the ill one has more
-    was acknowledged to nobody. It takes no lease, so that yielding to it would be for ever.
-    """
-    fit = sum(v.healthy for v in _counted(f)) + f.record.votes(f.me, f.data.directory_id)
-    return f.record.write_quorum > 0 and (f.record.degraded or fit < f.record.read_quorum)
-
-
-def _awaited(f: Facts) -> str | None:
-    """The owner of an open intent, while it has time to answer: it is asked again and again."""
-    intent = f.record.open_intent
-    if intent is None or f.tenure is None:
-        return None
-    owner = intent.promoter.split("/")[0]
-    if owner == f.me or owner not in f.record.voter_names or _has_answered(f, owner):
-        return None
-    asynchronous = not f.settings.synchronous and not f.record.write_quorum
-    wait = f.settings.times.lease_duration if asynchronous else INTENT_WAIT
-    return owner if f.tenure.since < wait else None
-
-
 def _open_intent(f: Facts) -> Do | None:
     intent = f.record.open_intent
-    if not _before(f) or intent is None or (owner := _awaited(f)) is None:
+    if not _before(f) or intent is None or (owner := heard.awaited(f)) is None:
         return None
     return Do((), f"{owner} may have promoted to timeline {intent.number}", look_again_in=0.3)
 
 
-def _has_answered(f: Facts, name: str) -> bool:
-    return any(v.name == name for v in _granted(f))
-
-
 def _quorum_missing(f: Facts) -> Do | None:
-    if not _before(f) or f.run.promoting or _judge(f) is not None:
+    if not _judging(f) or _judge(f) is not None:
         return None
     assert f.tenure is not None
     silent = sorted(
-        n for n in f.record.voter_names - {f.me} if not _has_answered(f, n)
+        n for n in f.record.voter_names - {f.me} if not heard.answered(f, n)
     )
-    left = sorted({v.name for v in _granted(f)} - set(_names(f)))
+    left = sorted({v.name for v in heard.granted(f)} - set(heard.names(f)))
     named = waiver.valid(f)
     if named is not None and named.member != f.me and any(
-        v.name == named.member and v.branch is not Branch.DIVERGED for v in _granted(f)
+        v.name == named.member and v.branch is not Branch.DIVERGED for v in heard.granted(f)
     ):
         return Do([ReleaseLease(named.member)], f"{named.member} is named by a person's waiver")
-    why = _astray(f) or f"not heard: {', '.join(silent) or 'nobody'}"
+    why = heard.astray(f) or f"not heard: {', '.join(silent) or 'nobody'}"
     if left:
         why += (f"; {', '.join(left)} left the recorded history and may have more of it than "
                 f"{f.me}, which has not reached timeline {f.record.timeline}")
@@ -251,7 +144,7 @@ def _quorum_missing(f: Facts) -> Do | None:
 
 
 def _refused_branch(f: Facts) -> Do | None:
-    if not _before(f) or f.run.promoting:
+    if not _judging(f):
         return None
     if f.data.branch is Branch.DIVERGED and waiver.mine(f) is None:
         return Do([ReleaseLease()], f"timeline {f.data.timeline} is not of the recorded history")
@@ -265,7 +158,7 @@ def _no_room(f: Facts) -> Do | None:
 def _keep_timeline(f: Facts) -> Do | None:
     """PostgreSQL names the latest timeline that it knows as the parent of the new one, also where
     its own WAL ends before that one began: others would take what is on neither for theirs."""
-    if not _before(f) or f.run.promoting or not f.data.overtaken:
+    if not _judging(f) or not f.data.overtaken:
         return None
     if f.run.stays_on == f.data.timeline:
         return None
@@ -310,7 +203,7 @@ def _intent(f: Facts) -> Do | None:
     if f.tenure.left < f.settings.times.retry_period:
         return Do((), "too little of the lease is left", look_again_in=0.2)
     record, why = intended(f, f.tenure.term), _judge(f) or ""
-    if _heard_enough(f) is None and (used := waiver.use(f, record, _names(f))):
+    if heard.enough(f) is None and (used := waiver.use(f, record, heard.names(f))):
         return Do([WriteRecord(used[0]), used[1]], f"{why}: {used[1].sentence}")
     return Do([WriteRecord(record)], why)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pgha.actions import Announce, AskPeers, ReleaseLease
 from pgha.facts import Branch, Data, Facts
+from pgha.rules import heard
 from pgha.rules.rule import Do
 from pgha.settings import pod_of
 
@@ -37,8 +38,8 @@ def none(f: Facts) -> bool:
 
 
 def last(f: Facts) -> bool:
-    """Is this the directory of the last primary? Then nobody may have all that is in it."""
-    return f.record.primary == f.me and f.record.primary_directory == f.data.directory_id
+    """Is this the directory of the last primary?"""
+    return f.record.led_by(f.me, f.data.directory_id)
 
 
 def needed(f: Facts) -> bool:
@@ -62,7 +63,7 @@ def enough_beside(f: Facts) -> str | None:
     acknowledged to nobody. Whether it is so is decided by the successor's own votes.
     """
     r = f.record
-    if r.write_quorum <= 0 or r.degraded:
+    if not r.quorum_knows:
         return None
     fit = []
     for name in r.voter_names - {f.me}:
@@ -80,16 +81,12 @@ def passed_over(f: Facts) -> frozenset[str]:
     """The voters that need not get the lease, though they may have more WAL, as they have no room
     and those that were heard beside them are R: see `enough_beside`."""
     r = f.record
-    if r.write_quorum <= 0 or r.degraded or none(f) or f.data.branch is Branch.DIVERGED:
+    if not r.quorum_knows or none(f) or f.data.branch is Branch.DIVERGED:
         return frozenset()
-    heard = {
-        v.name for v in f.votes.answers.values()
-        if f.tenure is not None and f.votes.term == f.tenure.term and v.granted
-        and r.votes(v.name, v.directory_id) and v.branch is not Branch.DIVERGED
-    }
-    crowded = frozenset(n for n in heard if _crowded(f, n))
-    heard |= {f.me} if r.votes(f.me, f.data.directory_id) else set()
-    return crowded if len(heard - crowded) >= r.read_quorum else frozenset()
+    fit = {v.name for v in heard.granted(f) if v.branch is not Branch.DIVERGED}
+    crowded = frozenset(n for n in fit if _crowded(f, n))
+    own = r.votes(f.me, f.data.directory_id)
+    return crowded if len(fit - crowded) + own >= r.read_quorum else frozenset()
 
 
 def _crowded(f: Facts, name: str) -> bool:
@@ -100,9 +97,8 @@ def _crowded(f: Facts, name: str) -> bool:
 def undecided(f: Facts, name: str) -> bool:
     """That voter has more WAL. Are there still to be heard how much room it has, or the others
     without whom it is not passed over? Or it would get the lease and give it back."""
-    r = f.record
     return (
-        r.write_quorum > 0 and not r.degraded and not none(f)
+        f.record.quorum_knows and not none(f)
         and f.tenure is not None and f.tenure.since < ASK_WITHIN
         and (f.fresh(name, HEARD_WITHIN) is None or _crowded(f, name))
     )
