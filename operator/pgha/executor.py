@@ -27,7 +27,6 @@ from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.postgres.supply import Answer, ask_for_wal
 from pgha.pulse import Pulse
-from pgha.record import Record
 from pgha.rules.leaving import released
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
@@ -74,7 +73,6 @@ class Executor:
     clock: Callable[[], float] = boottime
     pause: Callable[[float], None] = time.sleep
     _announced: tuple[a.Announce | None, float] = (None, float("-inf"))
-    _kept: tuple[int, int] = (0, 0)  # the stamp of the record that is on the own disk
 
     def __post_init__(self) -> None:
         self._acquiring = Backoff(self.settings.times.retry_period, lambda: self.clock())
@@ -147,7 +145,8 @@ class Executor:
         tenure = self.keeper.tenure()
         if tenure is None or tenure.left < 1.0:
             return
-        self._keep(facts.record)
+        # The intent is seen on the Lease though keeping it may have failed: see `write_record`.
+        self.member.remember(facts.record)
         if m.data.timeline + 1 < action.number and facts.data.end is not None:
             # PostgreSQL takes the number after the newest history file it knows (amendment 8).
             for number in range(m.data.timeline + 1, action.number):
@@ -158,7 +157,7 @@ class Executor:
         self.server.promote()
 
     def set_sync_names(self, action: a.SetSyncNames, facts: Facts) -> None:
-        self._keep(facts.record)
+        self.member.remember(facts.record)  # as before a promotion
         if self.server.sync_names() != action.value:
             self.server.set_sync_names(action.value)
             self.pulse.told(action.value)
@@ -213,7 +212,7 @@ class Executor:
             self.log("acquired", term=action.record.term)
             self.poll.forget()
             self.early.forget()
-            self._keep(self.keeper.record)
+            self.member.remember(self.keeper.record)
             return
         self.log("not-acquired", term=action.record.term, why=why)
         if sent:
@@ -226,17 +225,8 @@ class Executor:
         why = self.keeper.write(action.record)
         if why is not None:
             raise NotWritten(f"the record on the Lease was not written: {why}", self.asked())
-        self._keep(self.keeper.record)
-
-    def _keep(self, record: Record) -> None:
-        """Before anything follows from a record that this member wrote, it is on the own disk.
-
-        With the next turn the record is seen on the Lease although this has failed. So it is asked
-        for again before a promotion, which an intent permits, and before a change of the quorum.
-        """
-        if record.stamp != self._kept:
-            self.member.remember(record)
-            self._kept = record.stamp
+        # Before anything follows from a record that this member wrote, it is on the own disk.
+        self.member.remember(self.keeper.record)
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         why = self.keeper.release(released(facts, action.end), action.successor)

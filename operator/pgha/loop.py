@@ -51,7 +51,6 @@ class Loop:
         self._failing_since: float | None = None
         self._pace = Pace(clock)
         self._writing = Backoff(times.retry_period, clock, FIRST_REFUSED)
-        self._kept = (0, 0)
         self._keep_at = float("-inf")  # finite while the last try failed
         self.turned_at = clock()
         self.last: tuple[Facts, Decision] | None = None
@@ -132,9 +131,7 @@ class Loop:
         have files of their own, without which none is answered.
         """
         r = facts.record
-        if r.stamp == self._kept or r.init != "initialized" or facts.data.data not in (
-            Data.READY, Data.DIRTY
-        ) or self._clock() < self._keep_at:
+        if facts.data.data not in (Data.READY, Data.DIRTY) or self._clock() < self._keep_at:
             return
         try:
             self._member.remember(r)
@@ -146,4 +143,4 @@ class Loop:
                 ))
             self._keep_at = self._clock() + KEEP_AGAIN
         else:
-            self._kept, self._keep_at = r.stamp, float("-inf")
+            self._keep_at = float("-inf")

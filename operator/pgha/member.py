@@ -53,6 +53,7 @@ class Member:
     looked_at: float = float("-inf")
     flushed: LSN | None = None  # of the present history: the end of WAL is searched from there on
     end_at: float = float("-inf")  # when the end of WAL was last tried to be read
+    _kept: tuple[int, int] = (0, 0)  # the stamp of the record that is on the disk, or a newer one
 
     def look(self) -> None:
         """Read the directory anew: after a stop, a copy, a promotion.
@@ -76,7 +77,7 @@ class Member:
             self.data = DataView(state if why else Data.UNKNOWN, why)
             return
         control = d.control()
-        timeline = max(control.timeline, control.min_recovery_timeline)
+        timeline = control.newest_timeline
         self.data = DataView(
             Data.READY,
             "",
@@ -109,11 +110,15 @@ class Member:
         """Keep the record on the own disk (amendment 10), unless a newer one is kept already.
 
         After a restart the watch may show an older record than the one that was kept; were that
-        one overwritten, a completed promotion could be forgotten by everybody.
+        one overwritten, a completed promotion could be forgotten by everybody. Cheap where it is
+        kept already, so that everybody may ask for it.
         """
+        if record.init != "initialized" or record.stamp == self._kept:
+            return
         kept = (self.directory.read_note("record") or {}).get("record")
-        if record.init == "initialized" and record.outdates(kept):
+        if record.outdates(kept):
             self.directory.write_note("record", {"record": record.dump()})
+        self._kept = record.stamp
 
     def kept(self) -> Record:
         """The newest record that this member saw; an empty one where none can be read."""
@@ -141,7 +146,7 @@ class Member:
             return 0
         try:
             control = self.directory.control()
-            timeline = max(control.timeline, control.min_recovery_timeline)
+            timeline = control.newest_timeline
             history = self.directory.history(timeline)
         except (OSError, DirectoryError, ValueError):
             return 0

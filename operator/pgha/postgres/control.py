@@ -46,6 +46,12 @@ class Control:
     limits: Mapping[str, int]  # of the server that wrote the WAL: conf.LIMITS
 
     @property
+    def newest_timeline(self) -> int:
+        """The latest that this directory is known to be on: of its checkpoint, or of what a standby
+        has flushed since."""
+        return max(self.timeline, self.min_recovery_timeline)
+
+    @property
     def cleanly_stopped(self) -> bool:
         return self.state in ("shut down", "shut down in recovery")
 

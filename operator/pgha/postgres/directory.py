@@ -137,7 +137,7 @@ class Directory:
     def _recovery_timeline(self, control: Control, begin: Origin) -> int:
         """As recovery_target_timeline = latest finds it (timeline.c, findNewestTimeLine): the
         last number in a row that has a history file, if that grew out of this directory."""
-        own = max(control.timeline, control.min_recovery_timeline)
+        own = control.newest_timeline
         newest = own
         while self._history_file(newest + 1).exists():
             newest += 1
@@ -289,7 +289,8 @@ class Directory:
 
         PostgreSQL writes it in the middle of a promotion: the number is used from then on.
         """
-        return max((n for n in self._histories() if not self._is_stub(n)), default=1)
+        downwards = sorted(self._histories(), reverse=True)
+        return next((number for number in downwards if not self._is_stub(number)), 1)
 
     def _is_stub(self, timeline: int) -> bool:
         path = self._history_file(timeline)

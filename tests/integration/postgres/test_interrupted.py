@@ -59,9 +59,7 @@ def holding(member: Member, record: Any) -> Facts:
 
 def promote(node: Node, member: Member, f: Facts, number: int) -> None:
     keeper = SimpleNamespace(tenure=lambda: f.tenure)
-    executor: Any = SimpleNamespace(
-        member=member, keeper=keeper, server=node.server, _keep=lambda record: None
-    )
+    executor: Any = SimpleNamespace(member=member, keeper=keeper, server=node.server)
     Executor.promote(executor, a.Promote(number), f)
 
 

@@ -36,6 +36,21 @@ def test_an_older_record_never_replaces_a_kept_one(
     assert note == {"record": (second if outdates else first).dump()}
 
 
+def test_a_record_that_is_kept_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The executor asks for it before it acts, and the loop with every turn: a flush each time."""
+    (tmp_path / "pgdata").mkdir()
+    member = Member(Directory(tmp_path / "pgdata", tmp_path))
+    written: list[str] = []
+    monkeypatch.setattr(member.directory, "write_note", lambda name, _: written.append(name))
+    for _ in range(3):
+        member.remember(RECORD)
+    assert written == ["record"]
+    member.remember(replace(RECORD, revision=32))
+    assert written == ["record", "record"]
+
+
 class Searched(Directory):
     """Remembers from where the end of WAL was searched."""
 

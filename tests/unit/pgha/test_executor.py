@@ -115,7 +115,8 @@ class Kept:
     def remember(self, record: Record) -> None:
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.kept.append(record)
+        if record not in self.kept:
+            self.kept.append(record)
 
     def sync_names(self) -> str:
         return ""
