@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +51,16 @@ def eventually(what: str, condition: Callable[[], T], seconds: float = 20.0) -> 
             return answer
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s, but {answer!r}"
         time.sleep(0.005)
+
+
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """A process that does nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Node:

@@ -25,6 +25,7 @@ from tests.integration.postgres.nodes import (
     USERNAME,
     Node,
     eventually,
+    halted,
     one_version,
 )
 
@@ -39,15 +40,6 @@ def ends_in_time() -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < SOON + SLACK
-
-
-@contextmanager
-def halted(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def postmaster(node: Node) -> int:

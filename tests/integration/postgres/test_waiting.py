@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import psycopg
 import pytest
@@ -23,6 +22,7 @@ from tests.integration.postgres.nodes import (
     USERNAME,
     Node,
     eventually,
+    halted,
     one_version,
 )
 
@@ -39,16 +39,11 @@ def checkpointer(node: Node) -> int | None:
     return next((p for p in processes.everybody() if processes.title(p) == title), None)
 
 
-@contextmanager
-def without_checkpointer(node: Node) -> Iterator[None]:
+def without_checkpointer(node: Node) -> AbstractContextManager[None]:
     """As in a checkpoint's long sync phase: it reads no reload."""
     pid = checkpointer(node)
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    return halted(pid)
 
 
 def waits(node: Node) -> bool:

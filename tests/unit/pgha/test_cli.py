@@ -15,6 +15,7 @@ from pgha import asked, cli
 from pgha.kube.errors import ApiUnreachable
 from pgha.record import Promotion, Record
 from pgha.settings import Settings
+from tests.unit.pgha.passing import Clock
 
 pytestmark = pytest.mark.unit
 
@@ -67,18 +68,6 @@ class Api:
         self.holder = "c-1/u/s"
         promotion = Promotion(5, 3, "c-1/u/s", done=True)
         self.notes[cli.RECORD] = replace(RECORD, term=5, promotion=promotion).dump()
-
-
-class Clock:
-    """Time passes by sleeping."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from pgha.executor import NotWritten
 from pgha.facts import Facts, Job, Tenure
 from pgha.loop import KEEP_AGAIN, PAUSE_AFTER_FAILURE, Loop
 from pgha.member import Member
-from pgha.postgres.directory import Directory
 from pgha.settings import Times
 from tests.unit.pgha.by_hand import primary, standby
+from tests.unit.pgha.passing import Disk
 
 pytestmark = pytest.mark.unit
 
@@ -29,25 +28,13 @@ NEWER = replace(primary(), lease=replace(
 ))
 
 
-class Disk(Directory):
-    """Refuses what is written while it is full."""
-
-    full = True
-    tried = 0
-
-    def write_note(self, name: str, note: dict[str, Any]) -> None:
-        self.tried += 1
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device", name)
-        super().write_note(name, note)
-
-
 class Ground:
     """A real loop and member; facts and deeds are given by the test."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "pgdata").mkdir()
         self.disk = Disk(folder / "pgdata", folder)
+        self.disk.full = True
         self.now, self.logged, self.done = 100.0, [], []  # type: tuple[float, list[Any], list[Any]]
         self.facts: Callable[[], Facts] = lambda: NEWER
         self.perform: Callable[[object, Facts], None] = lambda action, _: self.done.append(action)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pgha import owner
 from pgha.owner import Ownership
-from pgha.postgres.directory import Directory
 from pgha.settings import Identity
+from tests.unit.pgha.passing import Disk
 
 pytestmark = pytest.mark.unit
 
@@ -19,15 +17,6 @@ FIRST, AGAIN, OTHER = (
     Identity("c-0", "u0", "s1"), Identity("c-0", "u0", "s2"), Identity("c-0", "u1", "s3")
 )
 PATIENCE = 15.0
-
-
-class Disk(Directory):
-    full = False
-
-    def write_note(self, name: str, note: dict[str, Any]) -> None:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device", name)
-        super().write_note(name, note)
 
 
 class Ground:

@@ -43,6 +43,7 @@ from tests.unit.pgha.by_hand import (
     primary,
     standby,
 )
+from tests.unit.pgha.passing import Clock
 
 pytestmark = pytest.mark.unit
 
@@ -263,18 +264,6 @@ class Api:
             self.record, term=7, promotion=Promotion(7, 3, f"{given.member}/u/s", done=True),
             waived=Waived(given.id, given.term, 7, given.member, (OTHER, ANOTHER)),
         )
-
-
-class Clock:
-    """Time passes by sleeping."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
