@@ -39,8 +39,7 @@ def run(kind: str, seed: int) -> Result:
         acknowledged = schedule.run()
     except Broken as error:
         broken = str(error)
-    fired = frozenset(rule for member in schedule.members.values() for rule in member.fired)
-    return Result(kind, seed, acknowledged, fired, broken)
+    return Result(kind, seed, acknowledged, schedule.fired, broken)
 
 
 def run_some(kind: str, seeds: range) -> list[Result]:

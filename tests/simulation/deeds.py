@@ -14,7 +14,7 @@ from pgha import actions as a
 from pgha import quorum
 from pgha.facts import Claim, Facts, Vote, Votes
 from pgha.rules.leaving import released
-from pgha.rules.room import SEGMENT
+from pgha.rules.room import PROMOTION, SEGMENT
 from tests.simulation.cluster import Directory
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
             if m.keeper.tenure() is not None and s.run == "standby" and not s.promoting:
                 s.promoting, m.promote_at = number, w.now
                 m.free -= SEGMENT  # the first of the new timeline
+                if m.free < PROMOTION:
+                    w.note(f"{m.name} has no room for another promotion")
                 if w.wide and w.random.random() < 0.3:  # a slow end of recovery
                     m.promote_at += w.random.choice((0.5, 3.0, 12.0))
                 _promotion(m)

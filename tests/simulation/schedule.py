@@ -46,7 +46,6 @@ class Schedule:
     world: World = field(init=False)
     members: dict[str, Member] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
-    fired: set[str] = field(default_factory=set)
     _next: int = 0
     _promoted: dict[int, str] = field(default_factory=dict)
     _timeline: int = 0
@@ -77,28 +76,35 @@ class Schedule:
         for member in self.members.values():
             member.boot(new_pod=True)
 
+    @property
+    def fired(self) -> frozenset[str]:
+        """The rules that decided anywhere."""
+        return frozenset().union(*(m.fired for m in self.members.values()))
+
+    @property
+    def primaries(self) -> list[Member]:
+        return [m for m in self.members.values() if m.alive and m.server.run == "primary"]
+
     # -- running --------------------------------------------------------------------------------
 
     def run(self) -> int:
         """The number of commits that were acknowledged. Raises Broken."""
         try:
-            self._until(self.world.now + 40.0, self._settled, "the cluster comes up", False)
+            self._until(self.world.now + 40.0, "the cluster comes up", False)
             end = self.world.now + self.faults_for
             while self.world.now < end:
                 if self.rng.random() < 0.05:
                     self._strike()
                 self._step()
             self._heal()
-            self._until(
-                self.world.now + (HEALED_WITHIN if self.fenced else 20.0), self._settled,
-                "liveness after healing", self.fenced,
-            )
+            healed = self.world.now + (HEALED_WITHIN if self.fenced else 20.0)
+            self._until(healed, "liveness after healing", self.fenced)
         except AssertionError as e:
             tail = "\n".join(self.world.log[-60:])
             raise Broken(f"seed {self.seed}: {e}\n{tail}") from e
         return len(self.acknowledged)
 
-    def _until(self, deadline: float, condition: object, what: str, must: bool) -> None:
+    def _until(self, deadline: float, what: str, must: bool) -> None:
         calm = 0
         while self.world.now < deadline:
             self._step()
@@ -109,10 +115,10 @@ class Schedule:
             raise AssertionError(f"I6/I7: {what} took longer: {self._state()}")
 
     def _settled(self) -> bool:
-        primaries = [m for m in self.members.values() if m.alive and m.server.run == "primary"]
-        if len(primaries) != 1 or not facts_of(primaries[0]).promoted:
-            return False
-        return len(primaries[0].standbys()) == len(self.members) - 1
+        match self.primaries:
+            case [only] if facts_of(only).promoted:
+                return len(only.standbys()) == len(self.members) - 1
+        return False
 
     def _state(self) -> str:
         return "; ".join(
@@ -159,9 +165,8 @@ class Schedule:
 
     def _replicate(self) -> None:
         for m in self.members.values():
-            if m.slow:
-                continue
-            if m.alive and m.paused != "all" and m.receiving() and self.rng.random() < 0.9:
+            fed = m.alive and not m.slow and m.paused != "all" and m.receiving()
+            if fed and self.rng.random() < 0.9:
                 source = m.peers[m.server.attached or ""]
                 m.directory.receive(source.directory, self.rng.choice((1, 3, 50)))
 
@@ -323,8 +328,7 @@ class Schedule:
     # -- invariants -----------------------------------------------------------------------------
 
     def _check(self) -> None:
-        writable = [m for m in self.members.values()
-                    if m.alive and m.paused != "all" and m.server.run == "primary"]
+        writable = [m for m in self.primaries if m.paused != "all"]
         if self.early:
             self._check_former(writable)
         elif len(writable) > 1 and self.fenced:

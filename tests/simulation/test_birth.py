@@ -37,7 +37,7 @@ def test_an_initialization_that_is_not_on_the_record_is_put_there_later(
     while world.now < 1020.0:
         schedule._step()
     world.api_cut.clear()
-    schedule._until(world.now + 60.0, None, "the cluster comes up", True)
+    schedule._until(world.now + 60.0, "the cluster comes up", True)
     first = schedule.members[cut[0]]
     assert "birth-again" in first.fired and schedule._record().primary == first.name
     assert schedule.acknowledged

@@ -41,7 +41,7 @@ class Cluster:
 
     def settles(self) -> None:
         deadline = self.schedule.world.now + 120.0
-        self.schedule._until(deadline, None, "the cluster comes up", True)
+        self.schedule._until(deadline, "the cluster comes up", True)
 
     def passes(self, seconds: float) -> None:
         end = self.schedule.world.now + seconds
