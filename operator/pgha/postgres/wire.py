@@ -56,15 +56,10 @@ class Wire:
             c.send_query_params(
                 statement.encode(), [None if v is None else v.encode() for v in values]
             )
-            while c.flush() == 1:
-                self._wait(select.POLLIN | select.POLLOUT)
-                c.consume_input()
+            self._flush()
             rows: list[Row] = []
             while True:
-                while c.is_busy():
-                    self._wait(select.POLLIN)
-                    c.consume_input()
-                if (result := c.get_result()) is None:
+                if (result := self._result()) is None:
                     return rows
                 if result.status not in _GOOD:
                     raise self._refusal(result)
@@ -84,13 +79,8 @@ class Wire:
         c = self._connection
         try:
             c.send_query(command.encode())
-            while c.flush() == 1:
-                self._wait(select.POLLIN | select.POLLOUT)
-                c.consume_input()
-            while c.is_busy():
-                self._wait(select.POLLIN)
-                c.consume_input()
-            result = c.get_result()
+            self._flush()
+            result = self._result()
             if result is not None and result.status == pq.ExecStatus.COPY_BOTH:
                 while (size := c.get_copy_data(1)[0]) == 0:
                     self._wait(select.POLLIN)
@@ -104,6 +94,18 @@ class Wire:
                 raise self._refusal(result)
         except psycopg.Error as e:
             raise WireError("gone", str(e)) from e
+
+    def _flush(self) -> None:
+        while self._connection.flush() == 1:
+            self._wait(select.POLLIN | select.POLLOUT)
+            self._connection.consume_input()
+
+    def _result(self) -> pq.abc.PGresult | None:
+        """The next one, or None after the last."""
+        while self._connection.is_busy():
+            self._wait(select.POLLIN)
+            self._connection.consume_input()
+        return self._connection.get_result()
 
     def identifier(self, name: str) -> str:
         return pq.Escaping(self._connection).escape_identifier(name.encode()).decode()

@@ -7,6 +7,7 @@ the lease lost before that was on the record, that very member takes the lease a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from pgha.actions import Acquire, AskPeers, StartJob, WriteRecord
@@ -22,6 +23,19 @@ def _all_answer(f: Facts) -> bool:
     return bool(f.declared) and all(f.fresh(n) is not None for n in f.others())
 
 
+def _unheard(f: Facts, members: Iterable[str]) -> Do | None:
+    """Ask, while one of them has not answered."""
+    unheard = [n for n in members if f.fresh(n) is None]
+    if not unheard:
+        return None
+    return Do([AskPeers()], "not heard yet: " + ", ".join(unheard), look_again_in=0.3)
+
+
+def _full(f: Facts) -> list[str]:
+    """The other members that have data; all of them were heard."""
+    return [n for n in f.others() if f.peers[n].data not in (Data.EMPTY, Data.INITIALIZING)]
+
+
 def _claim_birth(f: Facts) -> Do | None:
     if f.holds or f.record.init == "initialized" or f.data.data not in (
         Data.EMPTY, Data.INITIALIZING
@@ -32,11 +46,9 @@ def _claim_birth(f: Facts) -> Do | None:
         return None
     if not f.declared or f.me not in f.declared:
         return Do((), "the number of declared members is not known yet", look_again_in=1.0)
-    unheard = [n for n in f.others() if f.fresh(n) is None]
-    if unheard:
-        return Do([AskPeers()], "not heard yet: " + ", ".join(unheard), look_again_in=0.3)
-    full = [n for n in f.others() if f.peers[n].data not in (Data.EMPTY, Data.INITIALIZING)]
-    if full:
+    if asked := _unheard(f, f.others()):
+        return asked
+    if full := _full(f):
         return Do(
             [AskPeers()],
             f"{', '.join(full)} has data though the record knows of none",
@@ -65,11 +77,9 @@ def _claim_again(f: Facts) -> Do | None:
         return None
     if f.lease.claim not in (*CLAIMABLE, Claim.VACANT):
         return None
-    if unheard := [n for n in f.declared if f.fresh(n) is None]:
-        return Do([AskPeers()], "not heard yet: " + ", ".join(unheard), look_again_in=0.3)
-    if f.peers[f.me].record is not None or any(
-        f.peers[n].data not in (Data.EMPTY, Data.INITIALIZING) for n in f.others()
-    ):
+    if asked := _unheard(f, f.declared):
+        return asked
+    if f.peers[f.me].record is not None or _full(f):
         return None
     return Do([Acquire(replace(f.record, term=f.record.term + 1))])
 
