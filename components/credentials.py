@@ -23,7 +23,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.certificates import Served, for_members, for_server, new_authority, served
 from components.context import Context
-from components.live.given_auth import given_auth
+from components.live.given_auth import given_auth, superuser
 from components.live.given_tls import flaw
 from components.live.standing import PASSWORD, USER
 
@@ -57,13 +57,13 @@ class Credentials(pulumi.ComponentResource):
         self.objects = []
         self._declare_members()
         self._declare_tls()
+        self.user = superuser(config, context.standing)
         if given := given_auth(config, context.standing):
             self.auth_secret = given
             own = context.standing.secrets.get(given)
-            self.user = own.values[USER] if own else config.username
             self.password = pulumi.Output.secret(own.values[PASSWORD]) if own else None
         else:
-            self.auth_secret, self.user = names.auth_secret, config.username
+            self.auth_secret = names.auth_secret
             auth = self._stash(names.auth_secret, self._auth_values())
             self._secret(names.auth_secret, auth, protected=False)
             self.password = pulumi.Output.secret(auth.apply(lambda values: values[PASSWORD]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from components.config.cluster import ClusterConfig, username_flaw
 from components.config.quantity import quantity_bytes
 from components.config.refusal import Refused, refusal
-from components.live.given_auth import given_auth
+from components.live.given_auth import given_auth, superuser
 from components.live.given_tls import flaw
 from components.live.standing import PASSWORD, USER, LiveSecret, Standing
 from components.naming import STACK, Names
@@ -168,12 +168,11 @@ def _settings(config: ClusterConfig, standing: Standing) -> Iterator[Refused]:
             config.database,
             f"it must stay {live['database']}: make more databases with CREATE DATABASE",
         )
-    given = given_auth(config, standing)
-    own = standing.secrets.get(given)
-    user = own.values.get(USER) if own else config.username
+    user = superuser(config, standing)
     if user and str(live.get("username", user)).strip() != user:
         must = f"it must stay {live['username']}, the superuser that the data was made with"
-        if own:
+        given = given_auth(config, standing)
+        if given in standing.secrets:
             yield Refused(f"Secret {given} has {USER} {user}, but {must}.")
         else:
             yield refusal("username", config.username, must)

@@ -1,9 +1,9 @@
-"""Whose the superuser's Secret is. Pure; owns the rule on the name that the stack gives its own."""
+"""Who the superuser is, and whose Secret names it. Pure; owns the rule on the stack's own name."""
 
 from __future__ import annotations
 
 from components.config.cluster import ClusterConfig
-from components.live.standing import Standing
+from components.live.standing import USER, Standing
 from components.naming import Names
 
 
@@ -18,3 +18,9 @@ def given_auth(config: ClusterConfig, standing: Standing) -> str:
         return name
     found = standing.secrets.get(name)
     return "" if found is None or found.stack == standing.stack else name
+
+
+def superuser(config: ClusterConfig, standing: Standing) -> str:
+    """By the user's own Secret where that can be read, empty if it names none; else `username`."""
+    own = standing.secrets.get(given_auth(config, standing))
+    return own.values.get(USER, "") if own else config.username
