@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from pgha.facts import Branch, Claim, Facts, LeaseView, Replication, Run, RunView, Tenure, Vote
-from pgha.facts import Votes as Answers
+from pgha.facts import Branch, Facts, Vote
 from pgha.gather import branch_of, judged
 from pgha.lsn import LSN, History, Position, Switch
 from pgha.record import Promotion, Record
 from pgha.rules import decide
-from tests.unit.pgha.by_hand import END, MINE, OTHER, READY, RECORD, THEIRS, primary
+from tests.unit.pgha.by_hand import END, MINE, OTHER, RECORD, THEIRS, judging
 
 pytestmark = pytest.mark.unit
 
@@ -51,11 +50,8 @@ def holder(*votes: Vote, end: Position = END) -> Facts:
     """It holds the lease, and these have answered."""
     record = replace(ON, term=6, promotion=Promotion(4, 2, THEIRS, done=True), primary=OTHER,
                      primary_directory="d1")
-    return replace(
-        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), tenure=Tenure(6, 8.0, 5.0),
-        run=RunView(Run.STANDBY), data=replace(READY, history=History(BASE), end=end),
-        votes=Answers(6, 3.0, False, 0.1, {v.name: v for v in votes}), replication=Replication(),
-    )
+    f = judging(record, *votes, since=5.0, asked_for=3.0)
+    return replace(f, data=replace(f.data, history=History(BASE), end=end))
 
 
 def vote(found: Branch, left_at: LSN | None, position: Position = FURTHER) -> Vote:

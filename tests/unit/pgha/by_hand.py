@@ -18,6 +18,8 @@ from pgha.facts import (
     RunView,
     Sender,
     Tenure,
+    Vote,
+    Votes,
 )
 from pgha.lsn import LSN, Position
 from pgha.record import Promotion, Record
@@ -62,6 +64,20 @@ def standby() -> Facts:
         run=RunView(Run.STANDBY, OTHER, 4, 20.0, receiving=True), replication=Replication(),
         pods={n: PodFacts(n, n, "primary" if n == OTHER else "replica") for n in ALL},
     )
+
+
+def judging(record: Record, *votes: Vote, since: float, asked_for: float) -> Facts:
+    """It holds the lease of the record's term, `since` seconds, and these voters have answered."""
+    return replace(
+        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record),
+        tenure=Tenure(record.term, 8.0, since), run=RunView(Run.STANDBY),
+        data=replace(READY, end=END), replication=Replication(),
+        votes=Votes(record.term, asked_for, False, 0.1, {v.name: v for v in votes}),
+    )
+
+
+def vote(name: str, position: Position = END, branch: Branch = Branch.SAME) -> Vote:
+    return Vote(name, f"d{name[-1]}", True, position, branch, True)
 
 
 def peer(name: str, **changes: object) -> Peer:

@@ -7,21 +7,10 @@ from dataclasses import replace
 import pytest
 
 from pgha import actions as a
-from pgha.facts import Branch, Facts, Run, RunView, Tenure, Vote, Votes
+from pgha.facts import Branch, Facts, Vote
 from pgha.lsn import LSN, Position
 from pgha.rules import decide
-from tests.unit.pgha.by_hand import (
-    ANOTHER,
-    END,
-    MINE,
-    OTHER,
-    READY,
-    RECORD,
-    THEIRS,
-    decided,
-    peer,
-    primary,
-)
+from tests.unit.pgha.by_hand import ANOTHER, END, OTHER, RECORD, THEIRS, decided, judging, peer
 
 pytestmark = pytest.mark.unit
 
@@ -32,17 +21,13 @@ FIT = Vote(ANOTHER, "d2", True, END, Branch.SAME, healthy=True)
 
 def candidate(*votes: Vote, pending: bool = False, **record: object) -> Facts:
     """c-0 holds the lease of c-1, which has stopped for an I/O error."""
-    f = primary()
     known = replace(
         RECORD, term=5, primary=OTHER, primary_directory="d1",
         promotion=replace(RECORD.promotion, promoter=THEIRS), **record,  # type: ignore[type-var,arg-type]
     )
-    return replace(
-        f, lease=replace(f.lease, holder=MINE, record=known), tenure=Tenure(5, 8.0, 1.0),
-        run=RunView(Run.STANDBY), data=replace(READY, end=END),
-        votes=Votes(5, 3.0, pending, 1.0, {v.name: v for v in votes}),
-        peers={n: peer(n) for n in (OTHER, ANOTHER)},  # whose disks have room
-    )
+    f = judging(known, *votes, since=1.0, asked_for=3.0)
+    peers = {n: peer(n) for n in (OTHER, ANOTHER)}  # whose disks have room
+    return replace(f, votes=replace(f.votes, pending=pending, last_asked=1.0), peers=peers)
 
 
 def test_enough_others_know_every_acknowledged_commit() -> None:

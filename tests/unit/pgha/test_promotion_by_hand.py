@@ -7,32 +7,20 @@ from dataclasses import replace
 import pytest
 
 from pgha import actions as a
-from pgha.facts import (
-    Branch,
-    Claim,
-    Facts,
-    LeaseView,
-    Replication,
-    Run,
-    RunView,
-    Tenure,
-    Vote,
-    Votes,
-)
+from pgha.facts import Branch, Facts, Run, RunView, Vote, Votes
 from pgha.lsn import LSN, History, Position, Switch
 from pgha.record import Promotion
 from pgha.rules import decide
 from tests.unit.pgha.by_hand import (
     ANOTHER,
-    END,
     MINE,
     OTHER,
-    READY,
     RECORD,
     THEIRS,
     decided,
+    judging,
     peer,
-    primary,
+    vote,
 )
 
 pytestmark = pytest.mark.unit
@@ -47,34 +35,27 @@ MORE = Position(2, LSN(0x7000))
 
 def candidate(*votes: Vote, branch: Branch = Branch.BEHIND) -> Facts:
     """It took the lease in term 6 and is on timeline 2, short of the fork to the recorded 3."""
-    return replace(
-        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, LOST), tenure=Tenure(6, 8.0, 2.0),
-        run=RunView(Run.STANDBY), data=replace(READY, end=END, branch=branch),
-        votes=Votes(6, 2.0, False, 0.1, {v.name: v for v in votes}), replication=Replication(),
-        peers={n: peer(n) for n in (OTHER, ANOTHER)},
-    )
-
-
-def vote(name: str, branch: Branch, position: Position = END) -> Vote:
-    return Vote(name, f"d{name[-1]}", True, position, branch, True)
+    f = judging(LOST, *votes, since=2.0, asked_for=2.0)
+    peers = {n: peer(n) for n in (OTHER, ANOTHER)}  # whose disks have room
+    return replace(f, data=replace(f.data, branch=branch), peers=peers)
 
 
 def test_who_left_the_record_is_not_heard_by_one_that_is_behind() -> None:
     """It may share more of the recorded history than the candidate, and cannot be yielded to."""
-    decision = decide(candidate(vote(ANOTHER, Branch.DIVERGED, MORE)))
+    decision = decide(candidate(vote(ANOTHER, MORE, Branch.DIVERGED)))
     assert decision.rule == "quorum-missing"
     assert f"{ANOTHER} left the recorded history" in decision.detail
-    assert decide(candidate(vote(ANOTHER, Branch.BEHIND))).rule == "intent"
+    assert decide(candidate(vote(ANOTHER, branch=Branch.BEHIND))).rule == "intent"
 
 
 def test_who_left_the_record_holds_nothing_against_one_that_is_on_it() -> None:
-    f = candidate(vote(ANOTHER, Branch.DIVERGED, MORE), branch=Branch.SAME)
+    f = candidate(vote(ANOTHER, MORE, Branch.DIVERGED), branch=Branch.SAME)
     assert decide(replace(f, data=replace(f.data, timeline=3))).rule == "intent"
 
 
 def test_a_late_vote_ends_no_promotion_that_is_under_way() -> None:
     """PostgreSQL may be a primary any moment: the lease is not given away then."""
-    f = candidate(vote(ANOTHER, Branch.BEHIND, MORE))
+    f = candidate(vote(ANOTHER, MORE, Branch.BEHIND))
     assert decided(f) == ("yield", a.ReleaseLease(ANOTHER))
     intent = replace(LOST, promotion=Promotion(6, 4, MINE))
     under_way = replace(f, lease=replace(f.lease, record=intent))
@@ -85,7 +66,7 @@ def test_a_late_vote_ends_no_promotion_that_is_under_way() -> None:
 
 
 def test_a_later_timeline_that_was_not_reached_is_not_named_as_the_parent() -> None:
-    f = candidate(vote(ANOTHER, Branch.BEHIND))
+    f = candidate(vote(ANOTHER, branch=Branch.BEHIND))
     f = replace(f, data=replace(f.data, overtaken=True))
     assert decided(f) == ("keep-timeline", a.StopServer("fast"))
     stopped = replace(f, run=RunView(Run.STOPPED))

@@ -10,20 +10,7 @@ import pytest
 
 from pgha import actions as a
 from pgha import asked, cli
-from pgha.facts import (
-    Branch,
-    Claim,
-    Facts,
-    LeaseView,
-    Replication,
-    Request,
-    Run,
-    RunView,
-    Tenure,
-    Vote,
-    Votes,
-    Waiver,
-)
+from pgha.facts import Branch, Claim, Facts, Request, Run, RunView, Tenure, Vote, Waiver
 from pgha.kube.errors import Conflict
 from pgha.lsn import LSN, Position
 from pgha.record import Promotion, Record, Waived
@@ -38,10 +25,12 @@ from tests.unit.pgha.by_hand import (
     RECORD,
     THEIRS,
     decided,
+    judging,
     lagging,
     peer,
     primary,
     standby,
+    vote,
 )
 from tests.unit.pgha.passing import Clock
 
@@ -55,16 +44,8 @@ LOST = replace(RECORD, term=6, promotion=Promotion(4, 2, THEIRS, done=True), pri
 
 def candidate(*votes: Vote, given: Waiver | None = WAIVER, record: Record = LOST) -> Facts:
     """It has held the lease for a while and heard these alone, of whom two are needed."""
-    return replace(
-        primary(), lease=LeaseView(Claim.HELD, MINE, 1.0, record), waiver=given,
-        tenure=Tenure(6, 8.0, 15.1), run=RunView(Run.STANDBY), data=replace(READY, end=END),
-        votes=Votes(6, waiver.HEAR_WITHIN + 0.1, False, 0.1, {v.name: v for v in votes}),
-        replication=Replication(),
-    )
-
-
-def vote(name: str, position: Position = END, branch: Branch = Branch.SAME) -> Vote:
-    return Vote(name, f"d{name[-1]}", True, position, branch, True)
+    heard = judging(record, *votes, since=15.1, asked_for=waiver.HEAR_WITHIN + 0.1)
+    return replace(heard, waiver=given)
 
 
 def test_without_a_waiver_it_is_refused() -> None:
