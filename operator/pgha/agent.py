@@ -42,6 +42,7 @@ from pgha.loop import Loop
 from pgha.member import Member
 from pgha.owner import Ownership
 from pgha.pace import HeededLease
+from pgha.parting import Parting
 from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
@@ -133,6 +134,7 @@ class Agent:
             allow=self.guard.allow_until, may_renew=self._may_renew,
             flushed=lambda: self.pulse.flushed, wake=self.wake, promises=self._promises,
         )
+        self.parting = Parting(client, self._hosts, self.keeper.told)
         self.ballot = Ballot(
             self.statement, self.directory, settings.times.lease_duration, self.wake
         )
@@ -159,7 +161,8 @@ class Agent:
             settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,
             self.ballot, self.book, self.poll, self.early, self.jobs, self.pulse, self.errands,
             password=self.copies.replication_password, log=self.log,
-            apply_roles=self.copies.apply_roles, end=self._finish, asked=leases.asked,
+            apply_roles=self.copies.apply_roles, end=self._finish, tell=self.parting.tell,
+            asked=leases.asked,
         )
         self.loop = Loop(
             self.member, self.gatherer, self.executor, self.report, self.metrics, self.errands,
@@ -170,6 +173,7 @@ class Agent:
             "/vote": self.ballot.vote,
             "/early-vote": self.ballot.early_vote,
             "/promise": self.ballot.promise,
+            "/released": self.parting.hear,
             "/wake": self._poked,
         })
         self.probes = Probes(HTTP_PORT, self._ready, self._live, self.metrics.registry)

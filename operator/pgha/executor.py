@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from pgha.postgres.server import Server, ServerConf
 from pgha.postgres.sql import Sql
 from pgha.postgres.supply import Answer, ask_for_wal
 from pgha.pulse import Pulse
+from pgha.record import Record
 from pgha.rules.leaving import released
 from pgha.rules.primary import slot_of
 from pgha.settings import Identity, Settings
@@ -69,6 +70,7 @@ class Executor:
     log: Callable[..., None]
     apply_roles: Callable[[], None]
     end: Callable[[], None]
+    tell: Callable[[str, Record], Sequence[str]] = lambda version, record: ()  # the other members
     asked: Callable[[], float] = lambda: 0.0  # seconds for which the Lease is to be left alone
     clock: Callable[[], float] = boottime
     pause: Callable[[float], None] = time.sleep
@@ -230,7 +232,12 @@ class Executor:
 
     def release_lease(self, action: a.ReleaseLease, facts: Facts) -> None:
         why = self.keeper.release(released(facts, action.end), action.successor)
-        self.log("released", successor=action.successor, end=str(action.end), failed=why)
+        told = None
+        if why is not None and self.keeper.unwritten is not None:
+            told = ", ".join(self.tell(*self.keeper.unwritten)) or "nobody"
+        self.log("released", successor=action.successor, end=str(action.end), failed=why, told=told)
+        if why is not None:
+            self.keeper.reread()
 
     def ask_votes(self, action: a.AskVotes, facts: Facts) -> None:
         self.poll.ask(action.term, sorted(facts.record.voter_names - {facts.me}))

@@ -66,6 +66,7 @@ class Keeper:
         self._soon = threading.Event()
         self.lost_because = ""
         self.promising = False
+        self.unwritten: tuple[str, Record] | None = None  # a release, and the version it is of
 
     # -- observing ------------------------------------------------------------------------------
 
@@ -92,6 +93,12 @@ class Keeper:
         """Caller has the state lock."""
         if self._held is not None and term > self._held.term:
             self._lose(f"{source} term {term}")
+
+    def told(self, version: str, record: Record) -> None:
+        """Its holder has given the lease back at this version, and could not write it."""
+        with self._state:
+            self._sight.told(version, record)
+        self._wake()
 
     def recall(self, kept: Record) -> None:
         """The record on the own disk, unless the Lease shows a newer one, or none."""
@@ -166,7 +173,7 @@ class Keeper:
                 else:
                     written = self._api.write(wanted, timeout=self._times.retry_period)
             except ApiError as e:
-                self._reread()
+                self.reread()
                 return e.message
             with self._state:
                 self._held = _Held(record.term, sent, sent)
@@ -182,13 +189,17 @@ class Keeper:
         return self._put(replace(record, revision=record.revision + 1))
 
     def release(self, record: Record, successor: str | None) -> str | None:
-        """Give the lease back. Whatever the answer, nothing is written again in this tenure."""
+        """Give the lease back. Whatever the answer, nothing is written again in this tenure.
+
+        The reason when it was not written: `unwritten` then is what to tell the other members, who
+        wait for it, and after that a `reread` shows whether it has landed all the same.
+        """
         with self._writing:
             with self._state:
-                held, raw = self._held, self._sight.raw
+                held, raw, stood = self._held, self._sight.raw, self.record.stamp
                 if held is None or raw is None:
                     return "it is not held"
-                self._held = None
+                self._held, self.unwritten = None, None
                 self.lost_because = "given back"
             mark = Release(self._identity.incarnation, held.term, successor)
             record = replace(
@@ -200,7 +211,11 @@ class Keeper:
             try:
                 written = self._api.write(wanted, timeout=self._times.retry_period)
             except ApiError as e:
-                self._reread()
+                if isinstance(e, Conflict):
+                    self.reread()
+                with self._state:
+                    if self._sight.names(self._identity.incarnation) and self.record.stamp == stood:
+                        self.unwritten = self._sight.version, record
                 return e.message
             with self._state:
                 self._sight.accept(written, record)
@@ -240,7 +255,7 @@ class Keeper:
                 else:
                     written = self._api.write(wanted, timeout=self._times.retry_period)
             except Conflict as e:
-                self._reread()  # somebody else's annotation, or a write of ours that had landed
+                self.reread()  # somebody else's annotation, or a write of ours that had landed
                 if again and record is None:
                     return self._put(None, again=False)
                 return e.message
@@ -262,7 +277,8 @@ class Keeper:
                 self._wake()
             return None
 
-    def _reread(self) -> None:
+    def reread(self) -> None:
+        """What the Lease is after a write that failed."""
         known = self.raw
         try:
             self.observe(self._api.read(timeout=self._times.retry_period), known)

@@ -8,6 +8,7 @@ lock. Age counts from the moment a change was observed, by the local clock (law,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pgha.facts import Claim, LeaseView
 from pgha.kube.leases import RawLease
@@ -29,6 +30,7 @@ class Sight:
         self.missing = False
         self.record = Record()
         self.unsettled: list[Record] = []
+        self._told: tuple[str, Record, float] | None = None
 
     def shown(self, raw: RawLease, after: RawLease | None = None) -> bool:
         """A watch or a read showed it; False if that lags behind what is known. `after`: what was
@@ -72,6 +74,28 @@ class Sight:
         if record not in self.unsettled:
             self.unsettled.append(record)
 
+    def told(self, version: str, record: Record) -> None:
+        """A holder said that it gave the lease back at this version, and could not write it."""
+        self._told = version, record, self._clock()
+
+    def _given_back(self, holder: str) -> tuple[Record, float] | None:
+        """The record with the release that this holder told of, and when; None: it told of none of
+        the Lease as it stands. Any newer version undoes it, as it would have failed its write
+        (docs/decisions/told-release.md). The rest of the record is what stands on the Lease."""
+        if self._told is None:
+            return None
+        version, told, at = self._told
+        mark, record = told.release, self.record
+        if version != self.version or mark is None:
+            return None
+        if (mark.by, mark.term) != (holder, record.term):
+            return None
+        return replace(record, release=mark, end=told.end, switched=told.switched), at
+
+    def names(self, incarnation: str) -> bool:
+        """Is it the holder, as far as is known?"""
+        return self.raw is not None and not self.missing and self.raw.holder == incarnation
+
     @property
     def version(self) -> str:
         """What a claim was judged by."""
@@ -109,6 +133,9 @@ class Sight:
             raw.holder, self._identity
         ):
             claim = Claim.OWN_DEAD
+        elif given_back := self._given_back(raw.holder):
+            record, at = given_back
+            return LeaseView(Claim.RELEASED, None, now - at, record, version=self.version)
         elif dead(raw.holder):
             claim = Claim.DEAD
         else:

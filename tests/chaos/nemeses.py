@@ -53,6 +53,13 @@ def _api_and_members(cluster: Cluster, primary: Pod) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _cut_and_deleted(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    """It cannot give the lease back by itself, and tells the members that it has ended."""
+    with network.api_cut(cluster, primary), pods.deleted(None)(cluster, primary):
+        yield
+
+
+@contextlib.contextmanager
 def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
     """Two faults at once, any two that can be put into one cluster and be undone."""
     first, second = sorted(random.sample(MIXABLE, 2), key=lambda name: name == "api-hang")
@@ -97,6 +104,7 @@ NEMESES = {
         Nemesis("force-delete", pods.deleted(0), LEASE),
         Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True, cut_off=True),
         Nemesis("api-cut", network.api_cut, LEASE, lasts=25.0),
+        Nemesis("cut-delete", _cut_and_deleted, PLANNED, lasts=10.0),
         Nemesis("replication-cut", network.replication_cut, KEPT, lasts=15.0),
         Nemesis("replication-cut-long", network.replication_cut, KEPT, lasts=70.0),
         Nemesis("members-cut", network.members_cut("both"), PROCESS, lasts=15.0, cut_off=True),

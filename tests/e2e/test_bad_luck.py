@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from lab.cluster import Lab
 from lab.images import versions
+from tests.chaos.harm.network import api_cut
 from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
@@ -174,6 +176,27 @@ def test_a_deleted_lease_is_made_again_and_nothing_is_lost(
         writer.wait_for_more(10)
     assert writer.missing() == []
     assert unlucky.stack.pulumi("preview", "--refresh", "--expect-no-changes").status == 0
+
+
+def test_a_primary_that_leaves_without_the_api_tells_the_members_that_it_has_ended(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    """By the lease, which was renewed a moment ago, another would wait for 15 s."""
+    primary = cluster.primary()
+    with Writer(cluster) as writer:
+        renewed = (cluster.lease() or {})["spec"]["renewTime"]
+        until(
+            "a renewal", lambda: (cluster.lease() or {})["spec"]["renewTime"] != renewed, 15, 0.1
+        )
+        with api_cut(cluster, primary):
+            struck = time.monotonic()
+            cluster.kube.delete(cluster.path("pods", primary.name))
+            until("another primary", lambda: cluster.primary().name != primary.name, 30, 0.1)
+            writer.wait_for_more(1)
+            assert time.monotonic() - struck < 10.0
+        unlucky.healthy()
+        writer.wait_for_more(10)
+    assert writer.missing() == []
 
 
 def test_a_foreign_data_directory_is_refused_and_kept(

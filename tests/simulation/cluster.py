@@ -18,6 +18,7 @@ from pgha.kube.errors import ApiUnreachable, Conflict, NotFound
 from pgha.kube.leases import RawLease
 from pgha.lsn import LSN, History, Position, Switch
 from pgha.quorum import quorum_of
+from pgha.record import Record
 
 RECORD_BYTES = 64
 OTHERS = 100  # versions between two of the Lease's: those of all other objects
@@ -40,6 +41,7 @@ class World:
     blocked: set[frozenset[str]] = field(default_factory=set)  # pairs that do not reach each other
     lag: dict[str, float] = field(default_factory=dict)  # seconds that a member's watch is late
     late: list[tuple[float, RawLease]] = field(default_factory=list)  # writes still on their way
+    notices: list[tuple[float, str, str, Record]] = field(default_factory=list)  # when, to whom
     versions_seen: list[tuple[float, RawLease | None]] = field(default_factory=list)
     early: set[int] = field(default_factory=set)  # terms in which a held lease was taken
     log: list[str] = field(default_factory=list)

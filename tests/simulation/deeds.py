@@ -57,7 +57,9 @@ def perform(m: Member, action: a.Action, facts: Facts) -> bool:
                 return False
             m.remember(m.keeper.record)
         case a.ReleaseLease(successor=successor, end=end):
-            m.keeper.release(released(facts, end), successor)
+            if m.keeper.release(released(facts, end), successor) is not None:
+                _tell(m)
+                m.keeper.reread()
         case a.AskVotes(term=term):
             _ask_votes(m, term, facts)
         case a.AskEarlyVotes(term=term, version=version):
@@ -128,6 +130,17 @@ def work(m: Member) -> None:
     origin = m.peers.get(source or "")
     if origin is not None and m.reachable(origin) and origin.server.run == "primary":
         m.directory.copy_of(origin.directory, m.world.token())
+
+
+def _tell(m: Member) -> None:
+    """Of a release that was not written; a notice may be long on its way."""
+    w = m.world
+    if m.keeper.unwritten is None:
+        return
+    for n, other in m.peers.items():
+        if n != m.name and m.reachable(other):
+            late = w.random.choice((0.0, 1.0, 6.0)) if w.wide else 0.0
+            w.notices.append((w.now + late, n, *m.keeper.unwritten))
 
 
 def _ask_votes(m: Member, term: int, facts: Facts) -> None:

@@ -212,10 +212,13 @@ class Member:
             self.next_renewal = self.world.now + times.retry_period
 
     def watch(self) -> None:
-        """The watch of the Lease delivers, unless it is down or slow."""
+        """The watch of the Lease delivers, unless it is down or slow; and what members told."""
         w = self.world
         if w.hears_api(self.name):
             self.keeper.observe(w.lease_as_of(w.now - w.lag.get(self.name, 0.0)))
+        for notice in [x for x in w.notices if x[0] <= w.now and x[1] == self.name]:
+            w.notices.remove(notice)
+            self.keeper.told(*notice[2:])
 
     # -- facts ----------------------------------------------------------------------------------
 

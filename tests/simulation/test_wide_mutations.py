@@ -79,6 +79,19 @@ def believes_a_setting_before_it_is_active(patch: Patch) -> None:
     patch.setattr(quorum, "plan", plan)
 
 
+def believes_an_old_notice(patch: Patch) -> None:
+    """A release that was told of counts though the Lease has changed since."""
+    def given_back(self: Sight, holder: str) -> Any:
+        if self._told is None or self._told[1].release is None:
+            return None
+        _, told, at = self._told
+        return (replace(self.record, release=told.release), at) if (
+            told.release.by == holder
+        ) else None
+
+    patch.setattr(Sight, "_given_back", given_back)
+
+
 #: With the faults that bring it out.
 MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     takes_what_it_did_not_judge: ("cut", "mend"),
@@ -86,6 +99,7 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     renews_for_ever: ("cut", "cut", "mend"),
     narrows_the_record_first: ("scale",),
     believes_a_setting_before_it_is_active: ("container",),
+    believes_an_old_notice: ("api-cut", "switchover", "mend"),
 }
 
 

@@ -101,6 +101,15 @@ class PromiseAnswer:
     term_seen: int = 0
 
 
+@dataclass(frozen=True)
+class ReleaseNotice:
+    """The holder has given the lease back and could not write it: `record`, with the release, is
+    what would have replaced the Lease at `version`."""
+
+    version: str
+    record: str
+
+
 def to_json(message: Any) -> dict[str, Any]:
     """A message as the body of a request or an answer."""
     return dataclasses.asdict(message)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from lab.faults import Direction
+from lab.requirements import LabError
 from tests.chaos.harm.processes import Harm, container
 from tests.support.postgres import Cluster, Pod
 
@@ -27,7 +28,8 @@ def api_cut(cluster: Cluster, primary: Pod) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.lab.faults.mend_pod(target)
+        with contextlib.suppress(LabError):  # the cut has gone with the pod
+            cluster.lab.faults.mend_pod(target)
 
 
 @contextlib.contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pgha.facts import Claim
 from pgha.kube.leases import RawLease
 from pgha.lsn import LSN, Position
-from pgha.record import Promotion, Record
+from pgha.record import Promotion, Record, Release
 from pgha.sight import RECORD
 from tests.unit.core.keeping import TIMES, Ground
 
@@ -88,6 +89,56 @@ def test_nothing_is_written_after_a_release(ground: Ground) -> None:
     assert ground.keeper.write(Record(term=1)) == "it is not held"
     assert ground.world.lease is released
     assert ground.view() is Claim.RELEASED
+
+
+def test_a_release_that_is_not_written_is_for_telling(ground: Ground) -> None:
+    ground.acquire(1)
+    stands, end = ground.keeper.version, Position(1, LSN(64))
+    ground.world.api_down = True
+    assert ground.keeper.release(Record(term=1, end=end), "a-1") is not None
+    assert ground.keeper.tenure() is None, "it is no holder any more, whoever hears of it"
+    version, told = ground.keeper.unwritten or ("", Record())
+    assert (version, told.end) == (stands, end)
+    assert told.release == Release("a-0/uid/start", 1, "a-1")
+
+
+def test_a_release_is_of_the_lease_that_somebody_else_annotated(ground: Ground) -> None:
+    ground.acquire(1)
+    lease = ground.world.lease
+    assert lease is not None
+    version = str(next(ground.world.versions))
+    ground.world.lease = replace(
+        lease, annotations={**lease.annotations, "a": "b"}, resource_version=version
+    )
+    assert ground.keeper.release(Record(term=1), None) is not None
+    assert (ground.keeper.unwritten or ("",))[0] == f"{lease.uid}/{version}"
+
+
+@pytest.mark.parametrize("become", [
+    {"holder": "b-0/u/s"}, {"holder": None},
+    {"annotations": {RECORD: Record(term=1, revision=9).dump()}},  # written by whom?
+])
+def test_a_release_of_a_lease_that_is_not_as_it_was_is_told_to_nobody(
+    become: dict[str, Any], ground: Ground
+) -> None:
+    ground.acquire(1)
+    lease = ground.world.lease
+    assert lease is not None
+    ground.world.lease = replace(
+        lease, resource_version=str(next(ground.world.versions)), **become
+    )
+    assert ground.keeper.release(Record(term=1), None) is not None
+    assert ground.keeper.unwritten is None
+
+
+def test_a_release_that_was_written_is_told_to_nobody(ground: Ground) -> None:
+    ground.acquire(1)
+    ground.world.api_down = True
+    ground.keeper.release(Record(term=1), None)
+    ground.world.api_down = False
+    assert ground.acquire(2) is None
+    assert ground.keeper.release(Record(term=2), None) is None
+    assert ground.keeper.unwritten is None
 
 
 def test_a_deleted_lease_is_made_again_by_its_holder_alone(ground: Ground) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from pgha.facts import Claim
 from pgha.kube.leases import RawLease
-from pgha.record import Record
+from pgha.lsn import LSN, Position
+from pgha.record import Record, Release
 from pgha.sight import RECORD
 from tests.simulation.cluster import World
 from tests.unit.core.keeping import Ground
@@ -66,6 +67,69 @@ def test_a_certificate_is_for_that_very_incarnation(ground: Ground) -> None:
     other = Ground("a-1", ground.world)
     assert other.view(dead="a-0/uid/another") is Claim.HELD
     assert other.view(dead="a-0/uid/start") is Claim.DEAD
+
+
+END = Position(3, LSN(640))
+MARK = Release("a-0/uid/start", 6, "a-1")
+TOLD = Record(term=6, release=MARK, end=END, switched="a person")
+
+
+def told(ground: Ground, record: Record = TOLD) -> Ground:
+    """Another member, which sees the Lease of NEWER's term and hears of its release."""
+    grown(ground)
+    other = Ground("a-1", ground.world)
+    ground.pass_(9)
+    other.keeper.told(other.keeper.version, record)
+    return other
+
+
+def test_a_release_that_was_told_of_is_one(ground: Ground) -> None:
+    other = told(ground)
+    ground.pass_(1)
+    view = other.keeper.view(lambda incarnation: False, False)
+    assert (view.claim, view.holder, view.age) == (Claim.RELEASED, None, 1)
+    assert view.record == replace(NEWER, release=MARK, end=END, switched="a person")
+    assert other.keeper.record == NEWER, "it is not on the Lease"
+    assert other.acquire(7) is None
+
+
+@pytest.mark.parametrize("record", [
+    replace(TOLD, release=replace(MARK, by="a-0/uid/earlier")),
+    replace(TOLD, release=replace(MARK, term=5)),
+    replace(TOLD, release=None),
+])
+def test_a_release_that_is_told_of_is_that_holders_in_that_term(
+    record: Record, ground: Ground
+) -> None:
+    assert told(ground, record).view() is Claim.HELD
+
+
+def test_a_release_that_was_told_of_is_undone_by_any_newer_lease(ground: Ground) -> None:
+    """A renewal that was long on its way, for one."""
+    other = told(ground)
+    lease = ground.world.lease
+    assert lease is not None and other.view() is Claim.RELEASED
+    newer = replace(lease, resource_version=str(next(ground.world.versions)))
+    ground.world.lease = newer
+    assert other.acquire(7) is not None, "nobody takes a Lease that it did not judge"
+    other.keeper.observe(newer)
+    assert other.view() is Claim.HELD
+
+
+def test_a_release_may_be_told_of_before_the_watch_has_come_so_far(ground: Ground) -> None:
+    grown(ground)
+    behind = Ground("a-1", World(2))
+    now = f"{ground.world.lease.uid}/{ground.world.lease.resource_version}"  # type: ignore[union-attr]
+    behind.keeper.told(now, TOLD)
+    assert behind.view() is not Claim.RELEASED
+    behind.keeper.observe(ground.world.lease)
+    assert behind.view() is Claim.RELEASED
+
+
+def test_no_lease_is_no_release(ground: Ground) -> None:
+    other = told(ground)
+    other.keeper.observe(None)
+    assert other.view() is Claim.VACANT
 
 
 def restored(ground: Ground, record: Record, holder: str | None = None) -> RawLease:
@@ -126,7 +190,7 @@ def test_an_answer_that_lags_behind_is_no_restored_lease(
         return behind
 
     monkeypatch.setattr(ground.keeper._api, "read", read)
-    ground.keeper._reread()
+    ground.keeper.reread()
     assert ground.keeper.raw is not None and ground.keeper.raw.resource_version == "9999"
     assert ground.keeper.tenure() is not None
 

@@ -16,6 +16,7 @@ from pgha.peers.messages import (
     MemberStatus,
     PromiseAnswer,
     PromiseRequest,
+    ReleaseNotice,
     VoteAnswer,
     VoteRequest,
     parse,
@@ -24,7 +25,10 @@ from pgha.peers.messages import (
 
 pytestmark = pytest.mark.unit
 
-KINDS = [EarlyVoteRequest, MemberStatus, PromiseAnswer, PromiseRequest, VoteAnswer, VoteRequest]
+KINDS = [
+    EarlyVoteRequest, MemberStatus, PromiseAnswer, PromiseRequest, ReleaseNotice, VoteAnswer,
+    VoteRequest,
+]
 TEXT = st.text(max_size=20)
 NUMBER = st.integers(0, 2**63 - 1)
 BY_TYPE = {

@@ -260,6 +260,28 @@ def test_a_record_is_not_written_while_the_server_asks_to_wait() -> None:
     assert refused.value.asked == 3.0 and member.api.writes == writes
 
 
+def test_a_release_that_is_not_written_is_told_and_then_looked_for(ground: Ground) -> None:
+    """In this order: the others wait for it, and a reading without an answer takes seconds."""
+    done: list[Any] = []
+
+    def tell(version: str, record: Record) -> list[str]:
+        done.append((version, record.release is not None))
+        return ["a-2"]
+
+    def read(timeout: float) -> RawLease:
+        done.append("read")
+        raise ApiUnreachable("no answer")
+
+    ground.acquire()
+    stands = ground.keeper.version
+    ground.world.api_down = True
+    ground.keeper._api.read = read  # type: ignore[method-assign]
+    ground.executor.tell = tell
+    ground.executor.log = lambda event, **facts: done.append(facts.get("told"))
+    ground.executor.perform(a.ReleaseLease("a-1"), primary())
+    assert done == [(stands, True), "a-2", "read"]
+
+
 def test_a_retry_after_is_heeded_up_to_a_limit() -> None:
     def refuse(*_: object, **__: object) -> Any:
         raise ApiError(429, "TooManyRequests", "too many requests", retry_after=wishes.pop(0))
