@@ -47,7 +47,7 @@ class Report:
         return json.dumps({
             "rule": decision.rule, "why": decision.sentence, "detail": decision.detail[:300],
             "run": facts.run.run.value, "term": facts.record.term,
-            "timeline": facts.data.timeline,
+            "timeline": _timeline(facts),
         })
 
     def measure(self, metrics: Metrics, facts: Facts) -> None:
@@ -55,7 +55,7 @@ class Report:
         metrics.role(
             "primary" if primary else "replica" if facts.run.run is Run.STANDBY else "none"
         )
-        metrics.timeline(facts.data.timeline)
+        metrics.timeline(_timeline(facts))
         metrics.term(facts.record.term)
         metrics.degraded(facts.record.degraded)
         known, mine = facts.record.flushed, facts.peers.get(facts.me)
@@ -67,3 +67,11 @@ class Report:
             if facts.record.term > 2:
                 metrics.failover(planned=facts.record.end is not None)
             self._promoted_term = facts.tenure.term
+
+
+def _timeline(facts: Facts) -> int:
+    """Which WAL is written to or received; where neither is, the one that it was last seen on. A
+    standby's directory is read only while it does not receive."""
+    run, known = facts.run, facts.data.timeline
+    follows = run.receiving and run.attached_term == facts.record.term
+    return max(known, facts.record.timeline) if follows else known

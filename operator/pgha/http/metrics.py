@@ -32,7 +32,7 @@ class Metrics:
             "pgha_role", "1 for the role this member has, 0 for the others.",
             [*names, "role"], registry=self.registry,
         )  # fmt: skip
-        self._timeline = gauge("pgha_timeline", "Timeline of the data directory.")
+        self._timeline = gauge("pgha_timeline", "Timeline of the WAL that is written or received.")
         self._lag = gauge("pgha_lag_bytes", "WAL bytes this member is behind the primary.")
         self._lease = gauge(
             "pgha_lease_seconds_left", "Seconds until this holder must stop; 0 when it holds none."
