@@ -14,10 +14,13 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.claims import claim_spec, declare_growth, declare_ownership, retention_policy
+from components.config.quantity import quantity_bytes
 from components.context import Context
 from components.pods import pod_template
 from components.services import declare_headless
 from components.settings import settings_hash, settings_json
+
+SMALLEST = 1 << 30  # bytes of a disk that is not said to be small
 
 
 class Members(pulumi.ComponentResource):
@@ -38,6 +41,14 @@ class Members(pulumi.ComponentResource):
         if config.replicas == 1:
             pulumi.log.warn(
                 f"replicas is 1: {names.name} has no failover, and is down whenever its pod is.",
+                self,
+            )
+        size = config.storage.resources.requests.storage
+        if size and (quantity_bytes(size) or 0) < SMALLEST:
+            pulumi.log.warn(
+                f"storage.resources.requests.storage is {size}: beside the data each member keeps "
+                "512MB of WAL for the others, and more between two checkpoints, which fill such a "
+                "disk: set 1Gi or more.",
                 self,
             )
         text = settings_json(config, username)

@@ -219,6 +219,17 @@ def test_one_member_has_no_failover_and_says_so(seed: Run) -> None:
     assert seed.warnings == []
 
 
+@pytest.mark.parametrize("storage_type", ["Durable", "Ephemeral"])
+def test_a_disk_that_its_wal_fills_is_said_to_be_small(storage_type: str) -> None:
+    def warnings(size: str) -> list[str]:
+        storage = {"resources": {"requests": {"storage": size}}}
+        run = declare(storageType=storage_type, storage=storage)
+        return [w for w in run.warnings if "512MB of WAL" in w and size in w]
+
+    assert len(warnings("1023Mi")) == 1
+    assert warnings("1Gi") == []
+
+
 def test_pod_monitor_where_its_kind_is_known() -> None:
     run = declare(Standing(STACK, pod_monitor_crd=True), monitor="prometheus.io/operator")
     made = run.one("PodMonitor", NAME)
