@@ -86,7 +86,8 @@ class Campaign:
 def judge(history: History) -> Verdict:
     """What the checker says of one trial."""
     nemesis = NEMESES[history.nemesis]
-    bounds = nemesis.early if history.mode in EARLY_MODES else nemesis.bounds
+    early = history.mode in EARLY_MODES
+    bounds = nemesis.early(history.neighbours) if early else nemesis.bounds
     return Verdict(history, check(history, bounds))
 
 

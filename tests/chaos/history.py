@@ -66,6 +66,7 @@ class History:
     nemesis: str = ""
     mode: str = ""
     synchronous: bool = False
+    neighbours: list[str] = field(default_factory=list)  # members on the node of the primary
     struck: float = 0.0
     mended: float = 0.0
     redundant: float = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lab.requirements import LabError
@@ -37,10 +37,11 @@ class Nemesis:
     everywhere: bool = False
     cut_off: bool = False
 
-    @property
-    def early(self) -> Bounds:
-        """What it may cost with quorumFailover."""
-        return CUT_OFF if self.cut_off else self.bounds
+    def early(self, neighbours: Sequence[str]) -> Bounds:
+        """What it may cost with quorumFailover. `neighbours`: members on the primary's node. If
+        that is what is harmed, the others miss their early votes, and wait for the lease."""
+        missed = self.shared and neighbours
+        return CUT_OFF if self.cut_off and not missed else self.bounds
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import checker
+from tests.chaos.campaign import judge
 from tests.chaos.checker import Bounds
 from tests.chaos.history import History, Lease, Op, Roles
 
@@ -176,6 +177,24 @@ def test_a_member_that_stays_away_is_seen() -> None:
 
 def test_a_long_outage_is_seen() -> None:
     assert broken(good(), Bounds(outage=2.0)) == {"I7"}
+
+
+@pytest.mark.parametrize(("mode", "nemesis", "neighbours", "seconds"), [
+    ("hot-sync-qf", "node-cut", [], 10.0),
+    ("hot-sync-qf", "node-cut", ["c-1"], 40.0),  # too few are left to vote before the lease ends
+    ("hot-sync-qf", "members-cut", ["c-1"], 10.0),
+    ("hot-sync", "node-cut", [], 40.0),
+])
+def test_what_a_cut_may_cost_is_by_who_is_left(
+    mode: str, nemesis: str, neighbours: list[str], seconds: float
+) -> None:
+    def broken(outage: float) -> bool:
+        ops = [insert(1, 1.0), insert(2, 1.1 + outage)]
+        history = replace(good(), mode=mode, nemesis=nemesis, neighbours=neighbours, ops=ops,
+                          ended=outage + 9.0)
+        return any(v.invariant == "I7" for v in judge(history).violations)
+
+    assert broken(seconds + 0.5) and not broken(seconds - 0.5)
 
 
 def test_an_outage_without_an_end_is_seen() -> None:

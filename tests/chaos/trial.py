@@ -46,6 +46,7 @@ def run_trial(
         # At a random moment, not at a fixed phase of anybody's timers.
         _write_on(QUIET + random.uniform(0.0, 2.0))
         primary = cluster.primary()
+        history.neighbours = [p.name for p in cluster.replicas() if p.node == primary.node]
         history.struck = time.monotonic()
         with nemesis.harm(cluster, primary):
             _write_on(nemesis.lasts)
