@@ -195,6 +195,10 @@ class SimulatedServer:
     def attached_to(self) -> str | None:
         return self._place.source
 
+    @property
+    def told(self) -> str:
+        return self._place.sync_names
+
     def sync_names(self) -> str:
         return self._place.sync_names
 

@@ -160,7 +160,7 @@ class Executor:
 
     def set_sync_names(self, action: a.SetSyncNames, facts: Facts) -> None:
         self.member.remember(facts.record)  # as before a promotion
-        if self.server.sync_names() != action.value:
+        if {self.server.sync_names(), self.server.told} != {action.value}:
             self.server.set_sync_names(action.value)
             self.pulse.told(action.value)
         self.pulse.look_now()

@@ -138,6 +138,7 @@ class RunView:
     primary_ago: float = math.inf  # seconds since it was a primary last
     # synchronous_standby_names was never empty since the start; None: whether the checkpointer has
     # read it then is not known yet
+    told: str | None = None  # synchronous_standby_names as written last; None: nobody can say
     waited: bool | None = True
 
 

@@ -233,6 +233,7 @@ class Gatherer:
             asked_checkpoint_term=m.checkpoint_term,
             asked_slots_term=m.slots_term,
             primary_ago=now - m.primary_at,
+            told=self.server.told,
             waited=self.server.waited(),
         )
 

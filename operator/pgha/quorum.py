@@ -39,7 +39,8 @@ class Standing:
     synchronous: bool
     strict: bool
     wanted: int  # minSyncReplicas
-    active: str | None  # synchronous_standby_names as a new connection sees it; None: not known
+    told: str | None  # synchronous_standby_names as it was set last; None: nobody can say
+    active: str | None  # as a new connection sees it, the former one perhaps; None: not known
     barrier: bool  # passed for `active`
     streaming: frozenset[str]
     directories: Mapping[str, str]
@@ -160,7 +161,7 @@ def plan(record: Record, seen: Standing) -> Step | None:
     )
     if seen.active is None:
         return None
-    if seen.active != names:
+    if seen.active != names or seen.told not in (None, names):
         return SetNames(names)
     # the record after the server
     for name, directory in r.voters:

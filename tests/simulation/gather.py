@@ -61,6 +61,7 @@ def facts_of(m: Member) -> Facts:
         else 0, promoting=s.promoting, rewindable_term=m.rewindable,
         asked_checkpoint_term=m.checkpointed, asked_slots_term=m.slots,
         silent=m.silent(), primary_ago=w.now - m.primary_at, waited=s.waited,
+        told=s.sync_names if s.run == "primary" else None,
     )
     curious = w.now - m.curious[0] if w.now - m.curious[1] <= 3.0 else 0.0
     return Facts(

@@ -14,6 +14,7 @@ CHUNKS, EACH = 8, 25
 #: Seeds that found a bug once, with what it was.
 FOUND = {
     31025: "a restarted member overwrote the record it had kept by an older one it was shown",
+    50282: "a voter was narrowed away while the server was still to be told to count it",
 }
 
 

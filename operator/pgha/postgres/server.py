@@ -307,6 +307,11 @@ class Server:
     def attached_to(self) -> str | None:
         return self._follow[0] or None
 
+    @property
+    def told(self) -> str:
+        """synchronous_standby_names as this agent wrote it last."""
+        return self._sync
+
     def sync_names(self) -> str:
         """What the files say: what was written last, unless ALTER SYSTEM came after. SQL says
         what is active."""

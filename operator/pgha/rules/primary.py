@@ -75,6 +75,7 @@ def standing(f: Facts) -> quorum.Standing:
         synchronous=f.settings.synchronous,
         strict=f.settings.strict,
         wanted=f.settings.min_sync_replicas,
+        told=f.run.told,
         active=f.replication.sync_names if f.replication.age < 3.0 else None,
         barrier=f.barrier.passed and f.barrier.names == f.replication.sync_names,
         streaming=streaming,

@@ -52,7 +52,7 @@ def test_the_invariant_holds_after_every_write(history: list[dict[str, object]])
         lost, seen = around.pop("lost"), around.pop("seen")
         if seen:
             active = written
-        standing = Standing(me=ME, active=active, **around)  # type: ignore[arg-type]
+        standing = Standing(me=ME, told=written, active=active, **around)  # type: ignore[arg-type]
         if active != written:
             standing = replace(standing, barrier=False)
         step = plan(record, standing)
@@ -63,14 +63,19 @@ def test_the_invariant_holds_after_every_write(history: list[dict[str, object]])
         else:
             record = step.record
         # Until a setting is seen active PostgreSQL may still wait by the old one.
-        quorum.check(record, min(quorum_of(active), quorum_of(written)))
+        waits_for = min(quorum_of(active), quorum_of(written))
+        quorum.check(record, waits_for)
+        # Law, point 7: whom the server may count is among those that a promotion hears of.
+        counted = {n for n in NAMES if f'"{n}"' in active + written}
+        everybody = counted | record.voter_names | {ME}
+        assert record.degraded or record.read_quorum + waits_for + 1 > len(everybody)
 
 
 def steady(record: Record, **around: object) -> Standing:
     names = around.pop("active", None)
     known: dict[str, object] = {
         "me": ME, "declared": NAMES[:3], "synchronous": True, "strict": False, "wanted": 1,
-        "active": names, "barrier": True, "streaming": frozenset(NAMES[1:3]),
+        "told": names, "active": names, "barrier": True, "streaming": frozenset(NAMES[1:3]),
         "directories": {"db-1": "d1", "db-2": "d2"}, "caught_up": frozenset(NAMES[1:3]),
         "missing_for": 0.0,
         "degrade_after": 5.0,
@@ -108,6 +113,15 @@ def test_a_scale_down_narrows_the_server_before_the_record() -> None:
     assert step == SetNames('ANY 1 ("db-1")')
     record, _ = settle(full, **around)
     assert record.voter_names == {"db-0", "db-1"} and record.read_quorum == 1
+
+
+def test_a_voter_stays_while_the_server_is_still_to_be_told_to_forget_it() -> None:
+    """It was told to count it, which it does not show yet, and then the member was scaled away."""
+    record = born().with_voter("db-1", "d1")
+    around = {"declared": NAMES[:1], "streaming": frozenset(), "caught_up": frozenset()}
+    stale = steady(record, active="", told='ANY 1 ("db-1")', **around)
+    assert plan(record, stale) == SetNames("")
+    assert isinstance(plan(record, steady(record, active="", told="", **around)), Rewrite)
 
 
 def test_without_standbys_it_degrades_on_the_record_first_and_comes_back() -> None:
