@@ -6,6 +6,7 @@ Works with cgroup v1 hierarchies and with the unified one; only touches the lab'
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -95,8 +96,13 @@ def container(name: str, container_id: str) -> Path | None:
 
 
 def members(folder: Path) -> list[Process]:
-    """The processes of a container, its first one first."""
-    text = (folder / "cgroup.procs").read_text()
+    """The processes of a container, its first one first; none of one that has ended."""
+    try:
+        text = (folder / "cgroup.procs").read_text()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):  # it went, perhaps while it was read
+            return []
+        raise
     found = (Process.of(int(line)) for line in text.split())
     return sorted((process for process in found if process), key=lambda process: process.start)
 
