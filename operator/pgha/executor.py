@@ -79,6 +79,12 @@ class Executor:
     def __post_init__(self) -> None:
         self._acquiring = Backoff(self.settings.times.retry_period, lambda: self.clock())
 
+    def settle(self, facts: Facts) -> None:
+        """A fencer armed in a tenure that is over would strike a standby that is well: who gives
+        the lease to a member with more WAL never was writable."""
+        if facts.nothing_to_fence:
+            self.keeper.settled()
+
     def perform(self, action: a.Action, facts: Facts) -> None:
         """Raises whatever went wrong; the caller logs it and decides anew."""
         _PERFORM[type(action)](self, action, facts)

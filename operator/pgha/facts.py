@@ -307,6 +307,14 @@ class Facts:
         )
 
     @property
+    def nothing_to_fence(self) -> bool:
+        """Without the lease PostgreSQL follows or recovers: nothing here becomes writable before
+        another one is taken."""
+        r = self.run
+        harmless = r.run in (Run.STARTING, Run.RECOVERING, Run.STANDBY) and not r.promoting
+        return self.tenure is None and harmless and not self.job.running
+
+    @property
     def holder_is_primary(self) -> bool:
         """Somebody else holds, and has completed its promotion in the recorded term.
 

@@ -56,12 +56,13 @@ class Keeper:
         clock: Clock = boottime,
     ) -> None:
         self._api, self._identity, self._times = api, identity, times
-        self._allow, self._may_renew, self._flushed = allow, may_renew, flushed
+        self._tell_fencer, self._may_renew, self._flushed = allow, may_renew, flushed
         self._wake, self._promises, self._clock = wake, promises, clock
         self._writing = threading.RLock()  # one write of the Lease at a time
         self._state = threading.Lock()
         self._sight = Sight(identity, times, clock)
         self._held: _Held | None = None
+        self._armed = False
         self._stop = threading.Event()
         self._soon = threading.Event()
         self.lost_because = ""
@@ -145,8 +146,13 @@ class Keeper:
     def settled(self) -> None:
         """PostgreSQL is stopped or read-only: there is nothing to fence."""
         with self._state:
-            if self._held is None:
+            if self._held is None and self._armed:
                 self._allow(None)
+
+    def _allow(self, deadline: float | None) -> None:
+        """Caller has the state lock."""
+        self._armed = deadline is not None
+        self._tell_fencer(deadline)
 
     # -- writing --------------------------------------------------------------------------------
 

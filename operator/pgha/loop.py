@@ -61,6 +61,7 @@ class Loop:
         with self._member.acting:
             try:
                 facts = self._gatherer.facts()
+                self._executor.settle(facts)
                 decision = decide(facts)
                 self.last = facts, decision
                 self._tell(facts, decision)

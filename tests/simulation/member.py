@@ -184,6 +184,8 @@ class Member:
         if facts.data.data is Data.READY and facts.record.stamp != self.remembered:
             self.remembered = facts.record.stamp
             self.remember(facts.record)
+        if facts.nothing_to_fence:
+            self.keeper.settled()
         decision = decide(facts)
         self.fired.add(decision.rule)
         if decision.actions:

@@ -1,11 +1,9 @@
-"""What the executor sees to before a deed: that no fencer of the past strikes it, and that a server
-that may have to wait for standbys does so from its start."""
+"""What the executor sees to before a deed, and after one that failed."""
 
 from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +11,8 @@ from typing import Any
 import pytest
 
 from pgha import actions as a
-from pgha.executor import Executor, NotWritten
+from pgha.executor import NotWritten
 from pgha.facts import Facts, LeaseView, Run, RunView, Tenure
-from pgha.jobs import Jobs, Kind
-from pgha.keeper import Keeper
 from pgha.kube.errors import ApiError, ApiUnreachable, Conflict
 from pgha.kube.leases import RawLease
 from pgha.pace import HeededLease
@@ -24,84 +20,15 @@ from pgha.postgres.server import ServerConf
 from pgha.postgres.sql import SqlError
 from pgha.record import Record
 from pgha.rules import decide
-from pgha.settings import Identity, Settings, Times
-from tests.simulation.cluster import SimulatedLease, World
 from tests.unit.pgha.by_hand import primary
+from tests.unit.pgha.executing import SETTINGS, WITHIN, Ground
 
 pytestmark = pytest.mark.unit
-
-TIMES = Times(15, 10, 2)
-SETTINGS = Settings("a", "n", "app", "15", times=TIMES)
-KINDS: tuple[Kind, ...] = ("rewind", "clone", "initdb")
-WITHIN = 30.0  # seconds for a thread to begin
-
-
-class Ground:
-    """The real executor, keeper and jobs. The fencer is the deadline that it was told last, and
-    each job notes the one that it began under."""
-
-    def __init__(self) -> None:
-        self.world = World(1)
-        self.world.random.random = lambda: 1.0  # type: ignore[method-assign] # no answer is lost
-        self.deadline: float | None = None
-        self.began: list[float | None] = []
-        self.done = threading.Event()
-        self.keeper = Keeper(
-            SimulatedLease(self.world, "a-0"), Identity("a-0", "u", "s"),  # type: ignore[arg-type]
-            TIMES, allow=self._allow, may_renew=lambda: None, flushed=lambda: None,
-            wake=lambda: None, promises=lambda term: None, clock=lambda: self.world.now,
-        )
-        self.keeper.observe(self.world.lease)
-        unused: Any = None
-        self.executor = Executor(
-            settings=SETTINGS, identity=Identity("a-0", "u", "s"), member=unused, server=unused,
-            conf=unused, sql=unused, keeper=self.keeper, ballot=unused, book=unused, poll=unused,
-            early=unused,
-            jobs=Jobs({kind: self._work for kind in KINDS}, self.done.set, lambda *_, **__: None),
-            pulse=unused, errands=unused, password=unused, log=unused, apply_roles=unused,
-            end=unused,
-        )
-
-    def _allow(self, deadline: float | None) -> None:
-        self.deadline = deadline
-
-    def _work(self, source: str | None, cancelled: Callable[[], bool]) -> None:
-        self.began.append(self.deadline)
-
-    def acquire(self) -> None:
-        judged = self.keeper.version
-        assert self.keeper.acquire(Record(term=1), judged) is None
-        assert self.deadline is not None
-
-    def start(self, kind: Kind) -> None:
-        facts = Facts(now=self.world.now, me="a-0", incarnation="a-0/u/s", settings=SETTINGS)
-        self.executor.perform(a.StartJob(kind, "a-1"), facts)
-        assert self.done.wait(WITHIN)
 
 
 @pytest.fixture
 def ground() -> Ground:
     return Ground()
-
-
-@pytest.mark.parametrize("kind", ["rewind", "clone"])
-def test_no_copy_begins_under_the_fencer_of_a_tenure_that_is_over(
-    ground: Ground, kind: Kind
-) -> None:
-    """A deadline that passed has the fencer kill whatever starts: pg_rewind too, midway."""
-    ground.acquire()
-    ground.world.now += TIMES.lease_duration
-    assert ground.keeper.tenure() is None
-    assert ground.deadline is not None and ground.deadline < ground.world.now
-    ground.start(kind)
-    assert ground.began == [None]
-
-
-def test_the_fencer_of_the_present_tenure_stays_armed(ground: Ground) -> None:
-    """initdb starts a server that writes."""
-    ground.acquire()
-    ground.start("initdb")
-    assert ground.began == [ground.deadline] and ground.deadline is not None
 
 
 class Kept:

@@ -36,10 +36,11 @@ class Ground:
         self.disk = Disk(folder / "pgdata", folder)
         self.disk.full = True
         self.now, self.logged, self.done = 100.0, [], []  # type: tuple[float, list[Any], list[Any]]
+        self.settled: list[Facts] = []
         self.facts: Callable[[], Facts] = lambda: NEWER
         self.perform: Callable[[object, Facts], None] = lambda action, _: self.done.append(action)
         given: Any = SimpleNamespace(
-            facts=lambda: self.facts(),
+            facts=lambda: self.facts(), settle=lambda facts: self.settled.append(facts),
             perform=lambda action, facts: self.perform(action, facts),
             decided=lambda *_: False, measure=lambda *_: None, eager=False,
             log=lambda event, **said: self.logged.append((event, said)),
@@ -56,6 +57,13 @@ class Ground:
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
+
+
+def test_each_turn_looks_whether_there_is_anything_to_fence(ground: Ground) -> None:
+    ground.loop.turn()
+    ground.facts = standby
+    ground.loop.turn()
+    assert ground.settled == [NEWER, standby()]
 
 
 def test_a_full_disk_ends_no_turn(ground: Ground) -> None:
