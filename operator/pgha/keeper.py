@@ -203,9 +203,9 @@ class Keeper:
         with self._writing:
             with self._state:
                 held, raw, stood = self._held, self._sight.raw, self.record.stamp
+                self._held, self.unwritten = None, None
                 if held is None or raw is None:
                     return "it is not held"
-                self._held, self.unwritten = None, None
                 self.lost_because = "given back"
             mark = Release(self._identity.incarnation, held.term, successor)
             record = replace(

@@ -136,6 +136,8 @@ def test_a_release_that_was_written_is_told_to_nobody(ground: Ground) -> None:
     ground.world.api_down = True
     ground.keeper.release(Record(term=1), None)
     ground.world.api_down = False
+    assert ground.keeper.release(Record(term=1), None) == "it is not held"
+    assert ground.keeper.unwritten is None, "it was told once"
     assert ground.acquire(2) is None
     assert ground.keeper.release(Record(term=2), None) is None
     assert ground.keeper.unwritten is None
