@@ -21,6 +21,7 @@ from pgha.lsn import LSN, History, Position
 from pgha.postgres import wal
 from pgha.postgres.control import Control, DirectoryError, Origin, origin, read_control
 from pgha.postgres.programs import ProgramLate, run
+from pgha.postgres.reserve import FULL, Reserve
 
 __all__ = ["Control", "Directory", "DirectoryError", "DirectoryState"]
 
@@ -46,6 +47,7 @@ class Directory:
     def __init__(self, pgdata: Path, bin: Path) -> None:
         self.pgdata, self.bin = pgdata, bin
         self.notes = pgdata.parent / "pgha"
+        self._reserve = Reserve(self.notes)
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -213,9 +215,17 @@ class Directory:
         return loaded if isinstance(loaded, dict) else {}
 
     def write_note(self, name: str, note: dict[str, Any]) -> None:
-        """Atomic, and flushed to the disk before it returns."""
+        """Atomic, and flushed to the disk before it returns; on a full disk from the reserve."""
         self.notes.mkdir(mode=0o700, exist_ok=True)
-        write_durably(self.notes / f"{_checked(name)}.json", json.dumps(note).encode())
+        path, content = self.notes / f"{_checked(name)}.json", json.dumps(note).encode()
+        try:
+            write_durably(path, content)
+        except OSError as e:
+            if e.errno not in FULL or not self._reserve.give():
+                raise
+            write_durably(path, content)
+        else:
+            self._reserve.keep()
 
     def drop_note(self, name: str) -> None:
         (self.notes / f"{_checked(name)}.json").unlink(missing_ok=True)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from pgha.owner import Ownership
+from pgha.postgres.directory import Directory
 from pgha.postgres.server import ServerState
 from pgha.rules import room
+from pgha.settings import Identity
 from tests.integration.postgres.inside import SMALL, Place
 from tests.integration.postgres.nodes import Node, eventually, one_version
 
@@ -32,14 +36,19 @@ def crowded(free: int) -> tuple[Node, Node]:
     primary.ask("CREATE TABLE kept AS SELECT generate_series(1, 100) n")
     standby = Node("ha-1", port=5433).following(primary)
     assert not room.short(standby.directory.free_bytes())
+    fill(free)
+    assert room.short(primary.directory.free_bytes())
+    return primary, standby
+
+
+def fill(free: int) -> None:
+    """The small disk, up to that many bytes."""
     ballast = os.open(SMALL / "ballast", os.O_WRONLY | os.O_CREAT)
     with suppress(OSError):
         while True:
             os.write(ballast, b"x" * 4096)
     os.truncate(ballast, os.fstat(ballast).st_size - free)
     os.close(ballast)
-    assert room.short(primary.directory.free_bytes())
-    return primary, standby
 
 
 def has_all_of(standby: Node, primary: Node) -> None:
@@ -80,3 +89,18 @@ def test_without_room_for_a_segment_it_can_be_read_but_not_promoted(image: Place
     primary.started()  # what is here is not lost: it can be shown to others
     primary.server.promote()
     eventually("it ended", lambda: primary.server.poll() is ServerState.STOPPED)
+
+
+@one_version
+def test_votes_and_marks_are_written_on_a_full_disk(image: Place) -> None:
+    directory = Directory(SMALL / "ha-0" / "pgdata", Path("/nowhere"))
+    directory.pgdata.mkdir(parents=True)
+    directory.write_note("owner", {"uid": "of the former pod", "start": "s", "counter": 1})
+    fill(0)
+    with pytest.raises(OSError, match="No space left"):
+        (SMALL / "another").write_bytes(b"x" * 4096)
+    for term in range(20):
+        directory.write_note("vote", {"term": term})
+    assert directory.read_note("vote") == {"term": 19}
+    made_anew = Identity("ha-0", "of the new pod", "s")
+    assert not Ownership(directory, made_anew, patience=0.0, alone=False).foreign
