@@ -136,9 +136,9 @@ class RunView:
     asked_checkpoint_term: int = 0
     asked_slots_term: int = 0
     primary_ago: float = math.inf  # seconds since it was a primary last
+    told: str | None = None  # synchronous_standby_names as written last; None: nobody can say
     # synchronous_standby_names was never empty since the start; None: whether the checkpointer has
     # read it then is not known yet
-    told: str | None = None  # synchronous_standby_names as written last; None: nobody can say
     waited: bool | None = True
 
 
