@@ -1,19 +1,19 @@
-"""One random schedule: faults, clients, and the invariants after every step. Owns the verdict."""
+"""One random schedule: faults and clients, step by step. The verdict is the invariants'."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
 
-from pgha import quorum
 from pgha.facts import Request
 from pgha.quorum import quorum_of
 from pgha.record import Record
 from pgha.rules.room import PROMOTION, SEGMENT
-from pgha.settings import Settings, pod_of
+from pgha.settings import Settings
 from tests.simulation.cluster import World
 from tests.simulation.deeds import work
 from tests.simulation.gather import facts_of
+from tests.simulation.invariants import Invariants
 from tests.simulation.member import ENDLESS, Member
 
 STEP = 0.25  # seconds
@@ -46,17 +46,14 @@ class Schedule:
     world: World = field(init=False)
     members: dict[str, Member] = field(default_factory=dict)
     acknowledged: set[int] = field(default_factory=set)
+    invariants: Invariants = field(init=False)
     _next: int = 0
-    _promoted: dict[int, str] = field(default_factory=dict)
-    _timeline: int = 0
-    _restored: tuple[int, int] = (0, 0)  # the record before etcd went back
-    _acknowledged_on: int = 0
-    _was_primary: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         rng = random.Random(self.seed * 7919 + 1)
         self.rng = rng
         self.world = World(self.seed, wide=self.wide)
+        self.invariants = Invariants(self)
         size = rng.choice((1, 2, 3, 3, 3, 3, 5))
         if self.early:
             size = max(size, 2)
@@ -125,9 +122,9 @@ class Schedule:
             f"{m.name} {m.server.run} alive={m.alive} attached={m.server.attached} "
             f"end={m.directory.end} ready={m.directory.ready} dirty={m.directory.dirty}"
             for m in self.members.values()
-        ) + f" {self._record()}"
+        ) + f" {self.record()}"
 
-    def _record(self) -> Record:
+    def record(self) -> Record:
         lease = self.world.lease
         return Record.parse(lease.annotations.get(RECORD)) if lease else Record()
 
@@ -156,10 +153,10 @@ class Schedule:
                 for _ in range(self.rng.choice((1, 1, 2, 4))):
                     if m.alive:
                         m.turn()
-            self._check()
+            self.invariants.check()
         self._replicate()
         self._write()
-        self._check()
+        self.invariants.check()
 
     # -- the database ---------------------------------------------------------------------------
 
@@ -185,22 +182,11 @@ class Schedule:
             for position, transaction in s.unacknowledged:
                 enough = sum(len(x.directory.wal) >= position for x in standbys) >= needed
                 if enough:
-                    self._acknowledge(m, transaction)
+                    self.invariants.acknowledge(m, transaction)
                 else:
                     waiting.append((position, transaction))
             s.unacknowledged = waiting
             s.reload(self.world.now)
-
-    def _acknowledge(self, m: Member, transaction: int) -> None:
-        """I1, I3: two servers never acknowledge at the same time."""
-        timeline = m.directory.timeline
-        if self.fenced and timeline < self._acknowledged_on:
-            raise AssertionError(
-                f"I1: {m.name} acknowledged on timeline {timeline} after another had on "
-                f"{self._acknowledged_on}"
-            )
-        self._acknowledged_on = max(self._acknowledged_on, timeline)
-        self.acknowledged.add(transaction)
 
     # -- faults ---------------------------------------------------------------------------------
 
@@ -277,7 +263,7 @@ class Schedule:
     def _restore(self) -> None:
         """etcd goes back to a backup. What it was last is known to every member: what nobody who
         is left has seen is gone, and nothing is promised of it (docs/safety.md)."""
-        w, newest = self.world, self._record().stamp
+        w, newest = self.world, self.record().stamp
         past = [
             x for _, x in w.versions_seen[-RESTORED:] if x is not None
             and Record.parse(x.annotations.get(RECORD)).init == "initialized"
@@ -286,7 +272,7 @@ class Schedule:
             m.alive and m.keeper.record.stamp == newest for m in self.members.values()
         ):
             w.restore(self.rng.choice(past))
-            self._restored = newest
+            self.invariants.restored = newest
 
     def _scale(self, size: int) -> None:
         """The StatefulSet's spec.replicas changes: the highest ordinals leave or come back."""
@@ -298,7 +284,7 @@ class Schedule:
 
     def _wipe(self, m: Member) -> None:
         """One volume is lost in a history, and only when others are known to have everything."""
-        record = self._record()
+        record = self.record()
         safe = len(record.voters) > 1 and (
             not self.settings.synchronous or record.write_quorum > 0 and not record.degraded
         )
@@ -324,80 +310,3 @@ class Schedule:
             m.paused, m.free, m.slow = False, ENDLESS, False
             if m.alive:
                 m.fencer()
-
-    # -- invariants -----------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        writable = [m for m in self.primaries if m.paused != "all"]
-        if self.early:
-            self._check_former(writable)
-        elif len(writable) > 1 and self.fenced:
-            raise AssertionError(f"I1: {[m.name for m in writable]} accept writes")
-        for m in writable:
-            key = (m.name, m.directory.timeline)
-            if key in self._was_primary:
-                continue
-            self._was_primary.add(key)
-            missing = m.directory.holds(self.acknowledged)
-            if not self.fenced and not self.settings.synchronous:
-                missing = set()
-            if missing and (self.settings.synchronous or self.gentle):
-                raise AssertionError(
-                    f"I2: {m.name} is primary on timeline {m.directory.timeline} without "
-                    f"{len(missing)} acknowledged commits"
-                )
-            self.acknowledged -= missing  # asynchronous: lost, once
-        if not self.fenced and writable and self.settings.synchronous:
-            newest = max(writable, key=lambda m: m.directory.timeline)
-            latest = max(m.directory.timeline for m in self.members.values())
-            missing = set() if newest.directory.timeline < latest else (
-                newest.directory.holds(self.acknowledged)
-            )
-            if missing:
-                raise AssertionError(f"I2: {newest.name} lacks {len(missing)} acknowledged commits")
-        if self.world.lease is None:
-            return
-        record = self._record()
-        if record.stamp < self._restored:
-            return  # as it was restored: the members go on from what they have kept
-        if record.timeline < self._timeline:
-            raise AssertionError(f"I4: the timeline fell from {self._timeline} to {record}")
-        self._timeline = record.timeline
-        p = record.promotion
-        if p is not None:
-            before = self._promoted.setdefault(p.term, f"{p.promoter} {p.number}")
-            if before != f"{p.promoter} {p.number}":
-                raise AssertionError(f"I4: two promotions in term {p.term}: {before} and {p}")
-        if self.settings.synchronous and record.init == "initialized":
-            holder = self.members.get(record.primary or "")
-            if holder is not None and holder.server.run == "primary" and holder.alive:
-                quorum.check(record, holder.server.quorum)
-                self._check_counted(record, holder)
-
-    def _check_former(self, writable: list[Member]) -> None:
-        """I1 and I3 as they read with quorumFailover: once a lease was taken early, or another
-        server is promoted, no former primary can acknowledge, whichever links come back."""
-        record = self._record()
-        newest = max((m.directory.timeline for m in writable), default=0)
-        for m in writable:
-            deposed = record.term in self.world.early and m.name != self._holder()
-            deposed = deposed and record.stamp >= self._restored
-            if (deposed or m.directory.timeline < newest) and m.could_acknowledge():
-                raise AssertionError(
-                    f"I1/I3: {m.name} could acknowledge on timeline {m.directory.timeline} in "
-                    f"term {record.term} of {self._holder()}"
-                )
-
-    def _holder(self) -> str | None:
-        return pod_of(self.world.lease.holder) if self.world.lease else None
-
-    def _check_counted(self, record: Record, holder: Member) -> None:
-        """Law, point 7: whoever the server may count is among those that a promotion hears of."""
-        s = holder.server
-        counted = {n for n in self.members if f'"{n}"' in s.sync_names + s.active_names}
-        everybody = counted | record.voter_names | {holder.name}
-        if not record.degraded and record.read_quorum + s.quorum + 1 <= len(everybody):
-            raise AssertionError(
-                f"R {record.read_quorum} + W {s.quorum} + 1 does not exceed |V u S| "
-                f"{len(everybody)}: {sorted(everybody)}"
-            )

@@ -39,5 +39,5 @@ def test_an_initialization_that_is_not_on_the_record_is_put_there_later(
     world.api_cut.clear()
     schedule._until(world.now + 60.0, "the cluster comes up", True)
     first = schedule.members[cut[0]]
-    assert "birth-again" in first.fired and schedule._record().primary == first.name
+    assert "birth-again" in first.fired and schedule.record().primary == first.name
     assert schedule.acknowledged

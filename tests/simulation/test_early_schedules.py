@@ -75,7 +75,7 @@ def settled(seed: int = 4) -> tuple[Schedule, Member]:
     s.world.wide = False
     for _ in range(160):
         s._step()
-    assert s._settled() and s._record().write_quorum == 1
+    assert s._settled() and s.record().write_quorum == 1
     return s, next(m for m in s.members.values() if m.server.run == "primary")
 
 
@@ -110,9 +110,9 @@ def test_a_primary_without_its_standbys_moves_to_them_though_it_renews() -> None
     assert steps(s, 20, replaced(s, former)) < 8.0
     steps(s, 1.0)
     assert former.server.run != "primary", "its watch tells it"
-    term = s._record().term
+    term = s.record().term
     steps(s, 30)
-    assert s._record().term == term, "and it does not take the lease back from them"
+    assert s.record().term == term, "and it does not take the lease back from them"
 
 
 def test_the_bad_link_of_one_standby_moves_nothing() -> None:
@@ -134,7 +134,7 @@ def test_two_members_do_not_take_the_lease_from_each_other() -> None:
     s.world.blocked.add(frozenset(s.members))
     steps(s, 30)
     assert len(s.world.early) == 1, "the standby took it once, and the former one not back"
-    assert s._record().degraded, "so that commits went on, without a standby"
+    assert s.record().degraded, "so that commits went on, without a standby"
 
 
 def test_without_the_key_the_lease_decides(monkeypatch: Patch) -> None:

@@ -67,7 +67,7 @@ def crash_on_a_full_disk(seed: int, synchronous: bool) -> tuple[Schedule, str, i
     schedule._until(schedule.world.now + 60.0, "the cluster comes up", True)
     for _ in range(200):  # until all vote
         schedule._step()
-    record = schedule._record()
+    record = schedule.record()
     assert len(record.voters) == 3 and (record.write_quorum > 0) is synchronous
     (former,) = schedule.primaries
     former.free = 0
@@ -88,7 +88,7 @@ def test_a_disk_that_never_heals_ends_with_another_primary_where_a_quorum_is_lef
     (primary,) = schedule.primaries
     assert primary.name != former, "\n".join(schedule.world.log[-40:])
     assert not primary.directory.holds(schedule.acknowledged)
-    terms = schedule._record().term - term  # once more where a voter's promise still runs
+    terms = schedule.record().term - term  # once more where a voter's promise still runs
     assert terms <= 5, f"the lease went in circles: {terms} terms\n" + "\n".join(schedule.world.log)
 
 

@@ -19,5 +19,5 @@ def test_a_restored_lease_is_written_again_and_nothing_is_lost(wide: bool, early
     for seed in range(SEEDS):
         schedule = Schedule(seed, kinds=KINDS, faults_for=90.0, wide=wide, early=early)
         schedule.run()
-        restored += schedule._restored > (0, 0)
+        restored += schedule.invariants.restored > (0, 0)
     assert restored > 0

@@ -32,7 +32,7 @@ class Cluster:
 
     @property
     def record(self) -> Record:
-        return self.schedule._record()
+        return self.schedule.record()
 
     @property
     def promoted(self) -> int:
