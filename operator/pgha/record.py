@@ -99,6 +99,11 @@ class Record:
         """Was this directory the last primary's? Then nobody else may have all that is in it."""
         return self.primary == name and self.primary_directory == directory_id
 
+    def received_on(self, attached_term: int, known: int) -> int:
+        """The timeline that a standby receives which attached in this term, and whose directory was
+        last read on `known`: it is read only while nothing is received."""
+        return max(known, self.timeline) if attached_term == self.term else known
+
     @property
     def quorum_knows(self) -> bool:
         """Do any R voters have every acknowledged commit among them? (docs/decisions/quorum.md)"""

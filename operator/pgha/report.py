@@ -70,8 +70,6 @@ class Report:
 
 
 def _timeline(facts: Facts) -> int:
-    """Which WAL is written to or received; where neither is, the one that it was last seen on. A
-    standby's directory is read only while it does not receive."""
+    """Which WAL is written to or received; where neither is, the one that it was last seen on."""
     run, known = facts.run, facts.data.timeline
-    follows = run.receiving and run.attached_term == facts.record.term
-    return max(known, facts.record.timeline) if follows else known
+    return facts.record.received_on(run.attached_term, known) if run.receiving else known

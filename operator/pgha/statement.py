@@ -118,11 +118,8 @@ class Statement:
             return None
         receiver = a.server.receiver() if run in (Run.STANDBY, Run.RECOVERING) else None
         if receiver is not None and receiver.lsn is not None:
-            timeline = m.data.timeline
-            view = a.gatherer.lease()
-            if m.attached_term == view.record.term:
-                timeline = max(timeline, view.record.timeline)
-            return Position(timeline, receiver.lsn)
+            record = a.gatherer.lease().record
+            return Position(record.received_on(m.attached_term, m.data.timeline), receiver.lsn)
         if run in (Run.STANDBY, Run.RECOVERING, Run.STARTING):
             return self._read_exact()
         return None

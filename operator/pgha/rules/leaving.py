@@ -110,7 +110,7 @@ def _hand_over_ends(f: Facts) -> Do | None:
 def _last_primary(f: Facts) -> bool:
     """Is the end of this directory's WAL the end of the last primary's?"""
     r = f.record
-    mine = r.primary == f.me and r.primary_directory == f.data.directory_id
+    mine = r.led_by(f.me, f.data.directory_id)
     intent = r.open_intent
     return f.promoted or (mine and (intent is None or pod_of(intent.promoter) == f.me))
 
