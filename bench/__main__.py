@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -32,7 +33,7 @@ from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
 from bench.reporting import make_plot_environment, print_tables, write_docs
-from bench.systems import Pgha, System, drop_leftovers
+from bench.systems import WAYS, Pgha, System, drop_leftovers
 from bench.trial import recycle, run_trial
 from lab.cluster import Lab
 from lab.requirements import LabError
@@ -78,26 +79,26 @@ def run(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     into.mkdir(parents=True, exist_ok=True)
     over = time.monotonic() + options.minutes * 60
     with standing(lab, kube, options.system, options.config) as systems:
-        for number in range(options.trials):
-            for fault in options.faults:
-                for name, system in systems.items():
-                    if time.monotonic() > over:
-                        say(f"stopped after {options.minutes:g} minutes; the results stand")
-                        return
-                    stem = f"{name}-{fault}-{time.strftime('%Y%m%d%H%M%S')}"
-                    try:
-                        trial = run_trial(system, FAULTS[fault], into / "attempts", stem)
-                        keep(into / "trials.jsonl", {**asdict(trial), "stem": stem})
-                        gaps = ", ".join(f"{w} {v['outage']:.2f} s" for w, v in trial.ways.items())
-                        say(f"{name} {fault} {number}: {gaps}; "
-                            f"redundant after {trial.redundant:.0f} s")  # fmt: skip
-                        recycle(system)
-                    except FAILURES as error:
-                        # A system that does not come back is a result, not a reason to lose others.
-                        say(f"{name} {fault} {number}: {str(error)[:500]}")
-                        failure = {"system": name, "fault": fault, "why": str(error)[:4000]}
-                        keep(into / "failures.jsonl", failure)
-                        lab.faults.mend_all()
+        each = itertools.product(
+            range(options.trials), options.faults, options.ways, systems.items()
+        )
+        for number, fault, way, (name, system) in each:
+            if time.monotonic() > over:
+                say(f"stopped after {options.minutes:g} minutes; the results stand")
+                return
+            stem = f"{name}-{fault}-{time.strftime('%Y%m%d%H%M%S')}"
+            try:
+                trial = run_trial(system, FAULTS[fault], way, into / "attempts", stem)
+                keep(into / "trials.jsonl", {**asdict(trial), "stem": stem})
+                say(f"{name} {fault} {number} by {way}: {trial.ways[way]['outage']:.2f} s; "
+                    f"redundant after {trial.redundant:.0f} s")  # fmt: skip
+                recycle(system)
+            except FAILURES as error:
+                # A system that does not come back is a result, not a reason to lose others.
+                say(f"{name} {fault} {number} by {way}: {str(error)[:500]}")
+                failure = {"system": name, "fault": fault, "way": way, "why": str(error)[:4000]}
+                keep(into / "failures.jsonl", failure)
+                lab.faults.mend_all()
 
 
 def keep(file: Path, what: dict[str, Any]) -> None:
@@ -179,6 +180,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("verb", nargs="?", choices=VERBS, default="all")
     parser.add_argument("--system", default=",".join(KNOWN), help="default: %(default)s")
     parser.add_argument("--faults", default=",".join(FAULTS), help="default: %(default)s")
+    parser.add_argument("--ways", default=",".join(WAYS), help="in; default: %(default)s")
     parser.add_argument("--trials", type=int, default=TRIALS, help="of each; default: %(default)s")
     parser.add_argument("--minutes", type=float, default=600, help="no trial begins after so many")
     parser.add_argument("--seconds", type=float, default=60, help="of each reading of cost")
@@ -196,7 +198,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config", type=json.loads, default={},
                         help="stack config that differs from the default, as JSON")  # fmt: skip
     options = parser.parse_args(arguments)
-    for what, known in (("system", KNOWN), ("faults", tuple(FAULTS))):
+    for what, known in (("system", KNOWN), ("faults", tuple(FAULTS)), ("ways", WAYS)):
         given = getattr(options, what).split(",")
         setattr(options, what, given)
         for each in given:

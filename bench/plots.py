@@ -39,7 +39,12 @@ def writes(results: Path, trials: Sequence[Row], fault: str, into: Path) -> None
     )
     for row, system in enumerate(systems):
         for column, way in enumerate(("service", "dsn")):
-            group = [t for t in trials if (t["fault"], t["system"]) == (fault, system)]
+            group = [
+                t for t in trials
+                if (t["fault"], t["system"]) == (fault, system) and way in t["ways"]
+            ]  # fmt: skip
+            if not group:
+                continue
             group.sort(key=lambda t: t["ways"][way]["outage"])
             trial = group[len(group) // 2]
             found = next(results.rglob(f"{trial['stem']}-{way}.jsonl"), None)

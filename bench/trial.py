@@ -1,6 +1,8 @@
-"""One trial: probes write on both ways in, a fault strikes at a random moment, all comes back.
+"""One trial: a probe writes on one way in, a fault strikes at a random moment, all comes back.
 
-Owns the order of a trial and its time limits; undoes the fault whatever happens.
+Owns the order of a trial and its time limits; undoes the fault whatever happens. One way at a time:
+50 fresh connections a second take most of a core (about 15 ms each, client and server), and two
+probes beside each other keep a small machine so busy that what is measured is their own crowd.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from bench.attempts import Attempt, load
 from bench.faults import Fault
 from bench.phases import phases
 from bench.sights import Sight
-from bench.systems import WAYS, System
+from bench.systems import System
 from bench.verdict import judge
 from bench.watching import Watcher, read_logs
 from lab.paths import REPOSITORY
@@ -92,73 +94,67 @@ class Trial:
     struck: float
     load: float  # load average of a minute at the beginning
     redundant: float  # seconds from the fault to full redundancy; from the undoing if it lasts
-    ways: dict[str, dict[str, Any]]
+    ways: dict[str, dict[str, Any]]  # the verdict on the way in that was measured
     phases: dict[str, dict[str, float]]
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-def run_trial(system: System, fault: Fault, folder: Path, stem: str) -> Trial:
+def run_trial(system: System, fault: Fault, way: str, folder: Path, stem: str) -> Trial:
     """Strike once; attempts and sights are kept as files of that stem."""
     primary = system.wait_healthy()
     one_minute = float(Path("/proc/loadavg").read_text().split()[0])
     with system.connect() as connection:
-        for way in WAYS:
-            connection.execute(f"DROP TABLE IF EXISTS bench_{way}")
-            connection.execute(f"CREATE TABLE bench_{way} (n bigint)")
+        connection.execute(f"DROP TABLE IF EXISTS bench_{way}")
+        connection.execute(f"CREATE TABLE bench_{way} (n bigint)")
     harm = fault.prepare(system, primary)
     folder.mkdir(parents=True, exist_ok=True)
     watcher = Watcher(system)
     watcher.start()
     wall = time.time() - time.monotonic()
-    probes = {way: Probing(system, way, folder / f"{stem}-{way}.jsonl") for way in WAYS}
+    probe = Probing(system, way, folder / f"{stem}-{way}.jsonl")
     try:
-        for way, probe in probes.items():
-            until(f"the first writes by {way}", lambda p=probe: len(p.acks) > 5, 30, 0.1)  # type: ignore[misc]
+        until(f"the first writes by {way}", lambda: len(probe.acks) > 5, 30, 0.1)
         began = time.monotonic()
         _write_on(QUIET + random.uniform(0.0, PERIOD))
         struck = time.monotonic()
         try:
             harm.strike()
-            _observe(fault, probes, struck)
+            _observe(fault, probe, struck)
             ended = time.monotonic()
         finally:
             harm.undo()
         undone = time.monotonic()
-        attempts = {way: probe.end() for way, probe in probes.items()}
+        attempts = probe.end()
     finally:
-        for probe in probes.values():
-            probe.kill()
+        probe.kill()
         watcher.stop()
     successor = system.wait_healthy()
     redundant = time.monotonic() - (struck if fault.at_most < 60 else undone)
     sights = sorted({*watcher.sights, *read_logs(system, began, wall)}, key=lambda s: s.at)
     keep_sights(folder / f"{stem}-sights.jsonl", sights)
-    verdicts = {
-        way: judge(attempts[way], struck, ended, rows_of(system, f"bench_{way}")) for way in WAYS
-    }
+    verdict = judge(attempts, struck, ended, rows_of(system, f"bench_{way}"))
     return Trial(
         system.name, fault.name, primary, successor, struck, one_minute, redundant,
-        {way: asdict(verdict) for way, verdict in verdicts.items()},
-        {way: phases(sights, struck, v.outage_ended) for way, v in verdicts.items()},
+        {way: asdict(verdict)}, {way: phases(sights, struck, verdict.outage_ended)},
     )  # fmt: skip
 
 
-def _observe(fault: Fault, probes: dict[str, Probing], struck: float) -> None:
-    """Until each way in had its gap and its tail; or the time is over and none is in a gap; or
-    the system is given up."""
+def _observe(fault: Fault, probe: Probing, struck: float) -> None:
+    """Until the way in had its gap and its tail; or the time is over and it is in no gap; or the
+    system is given up."""
     while (passed := time.monotonic() - struck) < GIVE_UP:
-        ends = [probe.gap_ended(struck, fault.gap) for probe in probes.values()]
-        tails = all(end is not None and time.monotonic() > end + fault.tail for end in ends)
-        written = all(probe.gap_ended(0.0, 0.0) is not None for probe in probes.values())
-        if passed > fault.at_least and tails or passed > fault.at_most and written:
+        end = probe.gap_ended(struck, fault.gap)
+        tail = end is not None and time.monotonic() > end + fault.tail
+        written = probe.gap_ended(0.0, 0.0) is not None
+        if passed > fault.at_least and tail or passed > fault.at_most and written:
             return
         _write_on(0.25)
 
 
 def _write_on(seconds: float) -> None:
-    """Let the probes write: the length of a fault is what is measured, not waited for."""
+    """Let the probe write: the length of a fault is what is measured, not waited for."""
     threading.Event().wait(seconds)
 
 
