@@ -85,6 +85,17 @@ def _has(f: Facts, name: str, end: Position) -> bool:
     )
 
 
+def _all_leave(f: Facts) -> bool:
+    """The pod ends, and those of all others as well: nobody can take over before new ones are
+    there, and whoever has the end of WAL then is no worse for the lease being free."""
+
+    def leaves(name: str) -> bool:
+        peer, pod = f.fresh(name, 1.0), f.pods.get(name)
+        return peer is not None and peer.leaving or pod is not None and pod.deleting
+
+    return f.leaving and all(map(leaves, f.others()))
+
+
 def _hand_over_ends(f: Facts) -> Do | None:
     if not (f.promoted and f.holds and f.run.run is Run.STOPPED and f.data.clean and f.data.end):
         return None
@@ -100,7 +111,7 @@ def _hand_over_ends(f: Facts) -> Do | None:
     for name in names:
         if _has(f, name, end):
             return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
-    if f.run.stopped_for < PROVE_WITHIN and len(f.others()) > 0:
+    if f.run.stopped_for < PROVE_WITHIN and not _all_leave(f):
         return Do([AskPeers()], f"until a standby shows {end.lsn}", look_again_in=0.03)
     if f.leaving:
         return Do([ReleaseLease(None, end)], f"nobody showed {end.lsn}")

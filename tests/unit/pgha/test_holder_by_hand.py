@@ -56,6 +56,27 @@ def test_an_ill_member_gives_the_lease_back_with_the_end_of_its_wal() -> None:
     assert decided(with_standby) == ("crash-hand-over", a.ReleaseLease(OTHER, END))
 
 
+def test_a_leaving_primary_waits_for_a_standby_only_while_one_may_stay() -> None:
+    others = {n: PodFacts(n, f"uid-{n}", "standby") for n in (OTHER, ANOTHER)}
+    f = replace(
+        primary(), leaving=True, run=RunView(Run.STOPPED, stopped_for=0.1),
+        data=replace(READY, clean=True, end=END), pods=others,
+    )  # fmt: skip
+    assert decided(f) == ("hand-over-release", a.AskPeers())
+    one = {**others, OTHER: replace(others[OTHER], deleting=True)}
+    assert decided(replace(f, pods=one)) == ("hand-over-release", a.AskPeers())
+    gone = replace(f, pods={ANOTHER: others[ANOTHER]})
+    assert decided(gone) == ("hand-over-release", a.AskPeers()), "a new pod may be on its way"
+    told = replace(f, pods=one, peers={ANOTHER: peer(ANOTHER, leaving=True, position=None)})
+    assert decided(told) == ("hand-over-release", a.ReleaseLease(None, END))
+    both = {n: replace(pod, deleting=True) for n, pod in others.items()}
+    assert decided(replace(f, pods=both)) == ("hand-over-release", a.ReleaseLease(None, END))
+    has_all = replace(f, pods=both, peers={OTHER: peer(OTHER)})
+    assert decided(has_all) == ("hand-over-release", a.ReleaseLease(OTHER, END))
+    late = replace(f, run=RunView(Run.STOPPED, stopped_for=4.5))
+    assert decided(late) == ("hand-over-release", a.ReleaseLease(None, END))
+
+
 def test_the_crash_hand_over_wants_every_byte_of_a_voter() -> None:
     f = replace(
         primary(), run=RunView(Run.STOPPED, stopped_for=9.0), data=replace(READY, end=END),
