@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ Role = Literal["primary", "replica"]
 CALL_TIMEOUT = 3.0
 BACKOFF = (0.1, 10.0)
 APART = 0.15  # seconds between the labels of the two roles
+ANSWER_WITHIN = 0.3  # seconds that the first ones get to be answered
 
 
 @dataclass(frozen=True)
@@ -203,32 +204,31 @@ class Errands:
         """The pods of the role that was wished for first, then, as a change of its own, the others.
 
         Two changes in the same moment are the slowest: the EndpointSlice controller, which has not
-        seen its own first write yet when the second comes, waits a second before it goes on.
+        seen its own first write yet when the second comes, waits a second before it goes on. A
+        change without an answer is not waited for: it may have landed long ago.
         """
-        failed: BaseException | None = None
         with self._wake:
-            roles = dict.fromkeys(wish.role for wish in self._wishes.values())
-        for number, role in enumerate(roles):
-            with self._wake:
-                if number:
-                    self._wake.wait_for(lambda: self._stopping, APART)
-                wishes = [wish for wish in self._wishes.values() if wish.role == role]
-            failed = self._grant_all(wishes) or failed
-        if failed is not None:
-            raise failed
-
-    def _grant_all(self, wishes: Sequence[Wish]) -> BaseException | None:
-        """Each on a connection of its own; what the last one that failed raised."""
+            wishes = list(self._wishes.values())
+        sent: list[tuple[Wish, Future[None]]] = []
+        # Each on a connection of its own.
         with ThreadPoolExecutor(max(1, len(wishes)), "role") as pool:
-            outcomes = [(wish, pool.submit(self._grant, wish)) for wish in wishes]
+            for number, role in enumerate(dict.fromkeys(wish.role for wish in wishes)):
+                if number:
+                    wait([answer for _, answer in sent], ANSWER_WITHIN)
+                with self._wake:
+                    if number:
+                        self._wake.wait_for(lambda: self._stopping, APART)
+                    due = [wish for wish in self._wishes.values() if wish.role == role]
+                sent += [(wish, pool.submit(self._grant, wish)) for wish in due]
         failed: BaseException | None = None
-        for wish, outcome in outcomes:
-            failed = outcome.exception() or failed
-            if outcome.exception() is None:
+        for wish, answer in sent:
+            failed = answer.exception() or failed
+            if answer.exception() is None:
                 with self._wake:
                     if self._wishes.get(wish.pod) is wish:
                         self._wishes = {k: v for k, v in self._wishes.items() if v is not wish}
-        return failed
+        if failed is not None:
+            raise failed
 
     def _grant(self, wish: Wish) -> None:
         path = f"/api/v1/namespaces/{self._api.namespace}/pods/{wish.pod}"

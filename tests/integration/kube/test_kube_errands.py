@@ -95,6 +95,23 @@ def test_the_labels_of_the_two_roles_move_one_after_the_other(
     assert (roles(kube)["db-1"], roles(kube)["db-2"]) == (("replica", 8), ("primary", 8))
 
 
+def test_a_label_whose_change_is_not_answered_does_not_hold_up_the_other_role(
+    kube: ApiServer, errands: Errands, uids: dict[str, str], proxy: FaultProxy
+) -> None:
+    """It may have landed, and then two pods bear the label of the primary, or none."""
+    set_roles(errands, uids, "db-1", 7)
+    assert errands.idle(20)
+    proxy.fault(Fault("hang", "PATCH", ".*db-2"))
+    started = time.monotonic()
+    set_roles(errands, uids, "db-2", 8)
+    while roles(kube)["db-1"] != ("replica", 8):
+        assert time.monotonic() - started < 1.0
+        time.sleep(0.02)
+    assert roles(kube)["db-2"] == ("replica", 7)
+    assert errands.idle(20)
+    assert roles(kube)["db-2"] == ("primary", 8)
+
+
 def test_an_older_term_never_undoes_a_newer_one(
     kube: ApiServer, errands: Errands, uids: dict[str, str], agent: Api
 ) -> None:
