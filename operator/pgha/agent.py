@@ -47,7 +47,8 @@ from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
 from pgha.postgres.certificate import ServerCertificate, Source, ends_at
-from pgha.postgres.directory import Directory, DirectoryState
+from pgha.postgres.directory import NOTES, Directory, DirectoryState
+from pgha.postgres.lock import DirectoryLock
 from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
@@ -81,15 +82,18 @@ class Agent:
         self._leaving = False
         self._over = False
         pgdata = Path(os.environ["PGDATA"])
-        self._lock_fd = take_lock(RUN / "alive.lock")
+        alive = take_lock(RUN / "alive.lock")
+        lock = DirectoryLock(pgdata.parent / NOTES)
         self.report = Report(identity.pod)
         self.log = self.report.log
-        self.directory = Directory(pgdata, bin_dir)
+        kept = tuple(fd for fd in (alive, lock.fd) if fd is not None)
+        self.directory = Directory(pgdata, bin_dir, kept)
         self.member = Member(self.directory)
         self.ownership = Ownership(
-            self.directory, identity, settings.times.lease_duration, self._lock_fd is not None
+            self.directory, lock, identity, settings.times.lease_duration, alive is not None,
+            self.wake,
         )
-        self.server = Server(self.directory, bin_dir, RUN, self._lock_fd)
+        self.server = Server(self.directory, bin_dir, RUN)
         self.sql = Sql(RUN, settings.username)
         self.guard = Guard(on_fenced=self._fenced)
         self.metrics = Metrics(settings.name, identity.pod)
@@ -155,7 +159,7 @@ class Agent:
             self.errands,
             pods=lambda: self._pods, replicas=lambda: self._replicas,
             foreign_owner=lambda: self.ownership.foreign, leaving=lambda: self._leaving,
-            own_dead=self._lock_fd is not None, log=self.log,
+            gone=lambda: self.ownership.gone, log=self.log,
         )
         self.executor = Executor(
             settings, identity, self.member, self.server, self.copies.conf, self.sql, self.keeper,

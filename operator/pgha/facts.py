@@ -97,7 +97,7 @@ class DataView:
     end: Position | None = None  # exact end of WAL, known only while nothing writes
     clean: bool = False  # shut down as a primary, checkpoint written
     branch: Branch = Branch.UNKNOWN
-    owner_foreign: bool = False
+    owner_foreign: str = ""  # why the directory may be another pod's; empty: it is not
     overtaken: bool = False  # a later timeline is known here that left this one past `end`
     newest: int = 0  # the highest number that a history file has, no stub; as of `end`
 

@@ -100,9 +100,9 @@ class Gatherer:
     errands: Errands
     pods: Callable[[], Mapping[str, PodView]]
     replicas: Callable[[], int | None]
-    foreign_owner: Callable[[], bool]
+    foreign_owner: Callable[[], str]
     leaving: Callable[[], bool]
-    own_dead: bool
+    gone: Callable[[], frozenset[str]]
     log: Callable[..., None]
     _was: Run = field(default=Run.STOPPED)
 
@@ -114,7 +114,7 @@ class Gatherer:
         return tuple(self.settings.member(i) for i in range(count)) if count else ()
 
     def lease(self) -> LeaseView:
-        return self.keeper.view(self._certified_dead, self.own_dead)
+        return self.keeper.view(self._certified_dead, self.gone())
 
     def _certified_dead(self, incarnation: str) -> bool:
         """Kubelet's word for that very container (amendments 12 and 16: Synchronous mode only)."""

@@ -121,10 +121,11 @@ class Keeper:
         with self._state:
             return self._sight.version
 
-    def view(self, dead: Callable[[str], bool], own_dead: bool) -> LeaseView:
-        """What the Lease allows now. `dead`: is this incarnation certified dead?"""
+    def view(self, dead: Callable[[str], bool], gone: frozenset[str]) -> LeaseView:
+        """What the Lease allows now. `dead`: is this incarnation certified dead? `gone`: UIDs of
+        pods of this name of which nothing is left."""
         with self._state:
-            return self._sight.view(self._held is not None, dead, own_dead)
+            return self._sight.view(self._held is not None, dead, gone)
 
     def tenure(self) -> Tenure | None:
         with self._state:

@@ -103,9 +103,10 @@ class Sight:
             f"{self.raw.uid}/{self.raw.resource_version}"
         )
 
-    def view(self, holds: bool, dead: Callable[[str], bool], own_dead: bool) -> LeaseView:
+    def view(self, holds: bool, dead: Callable[[str], bool], gone: frozenset[str]) -> LeaseView:
         """What the Lease allows now. `holds`: this container does, by what it wrote itself. `dead`:
-        is this incarnation certified dead?"""
+        is this incarnation certified dead? `gone`: UIDs of pods of this name of which nothing is
+        left (amendments 11 and 21)."""
         raw, now = self.raw, self._clock()
         if self._changed_at is None or self._why:
             return LeaseView(Claim.UNKNOWN, why=self._why)
@@ -129,9 +130,7 @@ class Sight:
             # Not held though it names this very container: a tenure that ended, or an
             # acquisition whose answer was lost. Only a new compare-and-swap settles it.
             claim = Claim.HELD if holds else Claim.OWN_DEAD
-        elif own_dead and pod_of(raw.holder) == self._identity.pod and _same_uid(
-            raw.holder, self._identity
-        ):
+        elif pod_of(raw.holder) == self._identity.pod and _uid_of(raw.holder) in gone:
             claim = Claim.OWN_DEAD
         elif given_back := self._given_back(raw.holder):
             record, at = given_back
@@ -166,6 +165,6 @@ def _goes_back(shown: Record, known: Record) -> bool:
     return same and shown.stamp < known.stamp
 
 
-def _same_uid(holder: str, identity: Identity) -> bool:
+def _uid_of(holder: str) -> str | None:
     parts = holder.split("/")
-    return len(parts) > 1 and parts[1] == identity.uid
+    return parts[1] if len(parts) > 1 else None

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +21,8 @@ import pytest
 from lab.cluster import Lab
 from lab.images import versions
 from tests.chaos.harm.network import api_cut
+from tests.chaos.harm.processes import AGENT, POSTMASTER, container
+from tests.chaos.harm.storage import volume
 from tests.support.deployed import Deployed, bring_up, small
 from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
@@ -121,6 +126,20 @@ def run_in_claim(cluster: Cluster, claim: str, script: str) -> None:
         until("the pod hand to go", lambda: cluster.kube.get(path) is None, 30)
 
 
+def wait_for_a_renewal(cluster: Cluster) -> None:
+    """From then on the lease lasts as long as it can."""
+
+    def renewed() -> str:
+        return str((cluster.lease() or {})["spec"]["renewTime"])
+
+    before = renewed()
+    until("a renewal", lambda: renewed() != before, 15, 0.1)
+
+
+def holder(cluster: Cluster) -> str:
+    return str((cluster.lease() or {})["spec"].get("holderIdentity") or "")
+
+
 def test_the_superuser_is_the_one_of_the_users_secret(cluster: Cluster) -> None:
     assert cluster.sql("SELECT current_user, usesuper FROM pg_user WHERE usename = current_user"
                        ) == [("owner", True)]  # fmt: skip
@@ -184,10 +203,7 @@ def test_a_primary_that_leaves_without_the_api_tells_the_members_that_it_has_end
     """By the lease, which was renewed a moment ago, another would wait for 15 s."""
     primary = cluster.primary()
     with Writer(cluster) as writer:
-        renewed = (cluster.lease() or {})["spec"]["renewTime"]
-        until(
-            "a renewal", lambda: (cluster.lease() or {})["spec"]["renewTime"] != renewed, 15, 0.1
-        )
+        wait_for_a_renewal(cluster)
         with api_cut(cluster, primary):
             struck = time.monotonic()
             cluster.kube.delete(cluster.path("pods", primary.name))
@@ -197,6 +213,56 @@ def test_a_primary_that_leaves_without_the_api_tells_the_members_that_it_has_end
         unlucky.healthy()
         writer.wait_for_more(10)
     assert writer.missing() == []
+
+
+def test_the_new_pod_of_a_primary_that_is_gone_by_force_takes_its_lease_back(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    """Nobody gave the lease back. The lock on the volume shows that nothing of the former pod is
+    left; without it the mark, and with it the lease, had to grow old."""
+    unlucky.healthy()
+    primary = cluster.primary()
+    inside = container(cluster, primary)
+    with Writer(cluster) as writer:
+        wait_for_a_renewal(cluster)
+        before, struck = holder(cluster), time.monotonic()
+        inside.signal(signal.SIGKILL, AGENT, first=True)
+        cluster.kube.delete(cluster.path("pods", primary.name), grace=0)
+        until("a new holder", lambda: holder(cluster) not in ("", before), 30, 0.1)
+        assert holder(cluster).startswith(f"{primary.name}/{cluster.pod(primary.name).uid}/")
+        writer.wait_for_more(1)
+        assert time.monotonic() - struck < 10.0
+        unlucky.healthy()
+        writer.wait_for_more(10)
+    assert writer.missing() == []
+
+
+def test_a_directory_is_not_opened_while_a_process_of_another_pod_may_write_there(
+    unlucky: Deployed, cluster: Cluster
+) -> None:
+    """However old the former pod's mark is: here the machine itself holds what it would hold."""
+    unlucky.healthy()
+    (standby,) = cluster.replicas()
+    with contextlib.ExitStack() as until_freed:
+        file = until_freed.enter_context((volume(cluster, standby) / "pgha" / ".lock").open("r+"))
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waiting = threading.Thread(target=fcntl.flock, args=(file, fcntl.LOCK_EX), daemon=True)
+        waiting.start()
+        cluster.kube.delete(cluster.path("pods", standby.name))
+        waiting.join(60)
+        assert not waiting.is_alive()
+
+        def refused() -> bool:
+            said = cluster.pgha("why", "--member", standby.name).stdout
+            assert "still run on this node and use the volume" in said, said
+            return True
+
+        until("the refusal of the locked directory", refused, 60)
+        time.sleep(20)  # a lease duration and more: the mark is old by now
+        assert refused()
+        assert container(cluster, cluster.pod(standby.name)).processes(POSTMASTER) == []
+    unlucky.healthy()
 
 
 def test_a_foreign_data_directory_is_refused_and_kept(

@@ -32,7 +32,7 @@ RUNS = {"stopped": Run.STOPPED, "standby": Run.STANDBY, "primary": Run.PRIMARY}
 def facts_of(m: Member) -> Facts:
     w, d, s = m.world, m.directory, m.server
     m.listen()
-    view = m.keeper.view(m.certified_dead, m.same_pod)
+    view = m.keeper.view(m.certified_dead, m.gone)
     still = m.ballot.still(view.version)
     early = replace(m.early, last_asked=w.now - m.early.last_asked)
     view = suspect.claim(view, m.settings, (m.name, d.id or None), still, early)

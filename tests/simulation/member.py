@@ -63,6 +63,8 @@ class Member:
     leaving: bool = False
     restart_at: float = 0.0
     same_pod: bool = False
+    marked: str = ""  # the UID in the owner mark, on the volume
+    gone: frozenset[str] = frozenset()  # UIDs of pods of this name of which nothing is left
     fence_at: float | None = None
     end: Any = None
     seen: dict[str, tuple[float, Peer]] = field(default_factory=dict)
@@ -135,6 +137,10 @@ class Member:
         self.stopped_at, self.next_renewal = w.now, w.now
         self.primary_at = float("-inf")
         self.same_pod = not new_pod
+        # A new pod on the node of the former one has the lock that is held at the same place.
+        provable = self.same_pod or (w.wide and self.uid % 2 == 0)
+        self.gone = frozenset({self.identity.uid, self.marked} if provable else ())
+        self.marked = self.identity.uid
         if self.directory.ready and not self.directory.dirty:
             self.end = self.directory.end
         w.note(f"{self.name} boots as {self.identity.incarnation}")
@@ -154,7 +160,7 @@ class Member:
 
     def wipe(self) -> None:
         """The volume is lost with everything on it."""
-        self.directory, self.noted, self.notes = Directory(), None, {}
+        self.directory, self.noted, self.notes, self.marked = Directory(), None, {}, ""
 
     def _allow(self, deadline: float | None) -> None:
         self.fence_at = deadline
@@ -225,7 +231,7 @@ class Member:
     # -- facts ----------------------------------------------------------------------------------
 
     def record(self) -> Record:
-        return self.keeper.view(self.certified_dead, True).record
+        return self.keeper.view(self.certified_dead, self.gone).record
 
     def certified_dead(self, incarnation: str) -> bool:
         if not self.settings.synchronous or not self.world.hears_api(self.name):
@@ -286,7 +292,7 @@ class Member:
     def status(self) -> Peer:
         d = self.directory
         ready = d.ready and not d.dirty and self.job is None
-        view = self.keeper.view(self.certified_dead, True)
+        view = self.keeper.view(self.certified_dead, self.gone)
         return Peer(
             self.name, 0.0, self.identity.uid, d.id or None,
             Data.DIRTY if d.dirty else Data.READY if d.ready else Data.EMPTY,
@@ -339,11 +345,11 @@ class Member:
         self.keeper.hear(term)
 
     def lease(self) -> tuple[str | None, int]:
-        view = self.keeper.view(self.certified_dead, True)
+        view = self.keeper.view(self.certified_dead, self.gone)
         return view.holder, view.record.term
 
     def version(self) -> str:
-        return self.keeper.view(self.certified_dead, True).version
+        return self.keeper.view(self.certified_dead, self.gone).version
 
     def objection(self) -> str | None:
         return suspect.objection(facts_of(self))

@@ -53,8 +53,8 @@ def test_the_quorum_alone_protects_acknowledged_commits(monkeypatch: Patch) -> N
 def claims_early(patch: Patch) -> None:
     real = Keeper.view
 
-    def view(self: Keeper, dead: Any, own_dead: bool) -> Any:
-        seen = real(self, dead, own_dead)
+    def view(self: Keeper, dead: Any, gone: Any) -> Any:
+        seen = real(self, dead, gone)
         early = seen.claim is Claim.HELD and seen.age > 4.0 and self.tenure() is None
         return replace(seen, claim=Claim.EXPIRED) if early else seen
 

@@ -69,7 +69,7 @@ def clone(
     if max_rate is not None:
         command.append(f"--max-rate={max_rate // KILOBYTE}")
     try:
-        _run(command, f"clone from {source_host}", cancelled, timeout)
+        _run(command, f"clone from {source_host}", directory.kept, cancelled, timeout)
         directory.new_id(side)
         for stray in STRAYS:
             (side / stray).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def rewind(
             directory.bin / "pg_rewind", f"--target-pgdata={directory.pgdata}",
             f"--source-server={info}", "--no-ensure-shutdown",
         ],
-        f"rewind from {source_host}", cancelled, deadline - time.monotonic(),
+        f"rewind from {source_host}", directory.kept, cancelled, deadline - time.monotonic(),
     )  # fmt: skip
     directory.new_id()
     for stray in STRAYS:
@@ -175,15 +175,16 @@ def _recover(
 
 
 def _run(
-    command: Sequence[str | Path], what: str, cancelled: Callable[[], bool], timeout: float
+    command: Sequence[str | Path], what: str, kept: Sequence[int], cancelled: Callable[[], bool],
+    timeout: float,
 ) -> None:
     """Raises CopyFailed. The program is a group of processes (pg_basebackup has a child that
-    receives WAL), and none of it is left."""
+    receives WAL), and none of it is left. `kept`: open files that it inherits."""
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryFile() as words:  # a pipe that nobody reads would fill up
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words,
-            start_new_session=True,
+            start_new_session=True, pass_fds=kept,
         )  # fmt: skip
         try:
             while process.poll() is None:

@@ -26,6 +26,7 @@ from pgha.postgres.reserve import FULL, Reserve
 __all__ = ["Control", "Directory", "DirectoryError", "DirectoryState"]
 
 ID_FILE = "pgha.id"
+NOTES = "pgha"  # the folder beside PGDATA
 VERSION_WITHIN = 10.0  # seconds
 STUB = "pgha stub"
 _NOTE = re.compile(r"[a-z][a-z-]{0,30}")
@@ -42,11 +43,12 @@ class DirectoryState(enum.Enum):
 
 
 class Directory:
-    """`bin` holds PostgreSQL's programs. Every read is of the disk as it is now."""
+    """`bin` holds PostgreSQL's programs. Every read is of the disk as it is now. `kept`: open files
+    that every program which writes here inherits, so that locks on them tell of its end."""
 
-    def __init__(self, pgdata: Path, bin: Path) -> None:
-        self.pgdata, self.bin = pgdata, bin
-        self.notes = pgdata.parent / "pgha"
+    def __init__(self, pgdata: Path, bin: Path, kept: tuple[int, ...] = ()) -> None:
+        self.pgdata, self.bin, self.kept = pgdata, bin, kept
+        self.notes = pgdata.parent / NOTES
         self._reserve = Reserve(self.notes)
 
     # -- state ----------------------------------------------------------------------------------
@@ -321,7 +323,7 @@ class Directory:
                     "--data-checksums", "--encoding=UTF8", "--locale=C.UTF-8",
                     "--auth-host=reject", "--auth-local=trust",
                 ],
-                timeout,
+                timeout, self.kept,
             )  # fmt: skip
         except (ProgramLate, OSError) as e:
             raise DirectoryError(f"initdb in {self.pgdata}: {e}") from e

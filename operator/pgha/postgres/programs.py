@@ -34,14 +34,16 @@ def complaint(words: str) -> str:
     return (loud or lines or [""])[-1][-300:]
 
 
-def run(command: Sequence[str | Path], timeout: float) -> Said:
-    """Raises ProgramLate after `timeout` seconds, OSError if it cannot be started.
+def run(command: Sequence[str | Path], timeout: float, kept: Sequence[int] = ()) -> Said:
+    """Raises ProgramLate after `timeout` seconds, OSError if it cannot be started. `kept`: open
+    files that it inherits.
 
     A process that waits for a disk cannot be killed: it is not waited for.
     """
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C"}, text=True, errors="replace",
+        pass_fds=kept,
     )  # fmt: skip
     try:
         out, err = process.communicate(timeout=max(0.0, timeout))

@@ -61,13 +61,10 @@ class Receiver:
 
 
 class Server:
-    """`keep_fd` is inherited by PostgreSQL: an exclusive lock on it proves its end."""
+    """PostgreSQL inherits what the directory keeps open: an exclusive lock proves its end."""
 
-    def __init__(
-        self, directory: Directory, bin: Path, run_dir: Path, keep_fd: int | None = None
-    ) -> None:
+    def __init__(self, directory: Directory, bin: Path, run_dir: Path) -> None:
         self._directory, self._bin, self._run = directory, bin, run_dir
-        self._keep = keep_fd
         self._orphans = orphans.Orphans()
         self._process: subprocess.Popen[bytes] | None = None
         self._conf: ServerConf | None = None
@@ -123,7 +120,7 @@ class Server:
             [self._bin / "postgres", "-D", self._directory.pgdata, "-c", f"config_file={path}",
              *fixed],
             start_new_session=True,
-            pass_fds=() if self._keep is None else (self._keep,),
+            pass_fds=self._directory.kept,
         )  # fmt: skip
 
     def running(self) -> bool:

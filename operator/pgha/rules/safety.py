@@ -13,7 +13,7 @@ def _foreign_owner(f: Facts) -> Do | None:
     stop = [StopServer("immediate")] if f.run.run is not Run.STOPPED else []
     if f.leaving and not stop:
         return Do([End()])
-    return Do(stop, look_again_in=1.0)
+    return Do(stop, f.data.owner_foreign, look_again_in=1.0)
 
 
 def _fenced(f: Facts) -> Do | None:
@@ -80,7 +80,7 @@ def _refused_directory(f: Facts) -> Do | None:
 RULES = (
     Rule(
         "foreign-owner",
-        "Another pod's mark on the data directory is fresh, so nothing here opens it.",
+        "The data directory may be in use by another pod, so nothing here opens it.",
         _foreign_owner,
     ),
     Rule("fenced", "The fencer has struck, so what is left of PostgreSQL is stopped.", _fenced),

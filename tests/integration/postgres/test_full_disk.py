@@ -15,6 +15,7 @@ import pytest
 
 from pgha.owner import Ownership
 from pgha.postgres.directory import Directory
+from pgha.postgres.lock import DirectoryLock
 from pgha.postgres.server import ServerState
 from pgha.rules import room
 from pgha.settings import Identity
@@ -103,4 +104,5 @@ def test_votes_and_marks_are_written_on_a_full_disk(image: Place) -> None:
         directory.write_note("vote", {"term": term})
     assert directory.read_note("vote") == {"term": 19}
     made_anew = Identity("ha-0", "of the new pod", "s")
-    assert not Ownership(directory, made_anew, patience=0.0, alone=False).foreign
+    lock = DirectoryLock(directory.notes)
+    assert not Ownership(directory, lock, made_anew, patience=0.0, alone=False).foreign

@@ -15,7 +15,7 @@ import pytest
 
 from pgha.postgres import processes
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
-from pgha.postgres.server import Server, ServerState
+from pgha.postgres.server import ServerState
 from pgha.postgres.sql import Alive
 from tests.integration.postgres.inside import LOG, Place
 from tests.integration.postgres.nodes import (
@@ -349,7 +349,7 @@ def test_a_server_keeps_the_lock_that_it_was_given(image: Place) -> None:
     os.set_inheritable(held, True)
     fcntl.flock(held, fcntl.LOCK_EX)
     node = Node("ha-0").filled()
-    node.server = Server(node.directory, node.bin, node.run, held)
+    node.directory.kept = (held,)
     node.started()
     os.close(held)
     again = os.open(path, os.O_RDWR)

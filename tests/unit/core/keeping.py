@@ -15,7 +15,9 @@ TIMES = Times(15, 10, 2)
 
 
 class Ground:
-    def __init__(self, member: str = "a-0", world: World | None = None) -> None:
+    def __init__(
+        self, member: str = "a-0", world: World | None = None, uid: str = "uid"
+    ) -> None:
         self.world = world or World(1)
         self.allowed: list[float | None] = []
         self.refuse: str | None = None
@@ -23,7 +25,7 @@ class Ground:
         self.flushed: Position | None = None
         self.promised_by: list[Record] = []
         self.keeper = Keeper(
-            SimulatedLease(self.world, member), Identity(member, "uid", "start"),  # type: ignore[arg-type]
+            SimulatedLease(self.world, member), Identity(member, uid, "start"),  # type: ignore[arg-type]
             TIMES, allow=self.allowed.append, may_renew=lambda: self.refuse,
             flushed=lambda: self.flushed, wake=lambda: None, promises=self.promises,
             clock=lambda: self.world.now,
@@ -42,5 +44,5 @@ class Ground:
         judged = self.keeper.version
         return self.keeper.acquire(Record(term=term), judged)
 
-    def view(self, dead: str = "", own_dead: bool = False) -> Claim:
-        return self.keeper.view(lambda incarnation: incarnation == dead, own_dead).claim
+    def view(self, dead: str = "", gone: frozenset[str] = frozenset()) -> Claim:
+        return self.keeper.view(lambda incarnation: incarnation == dead, gone).claim

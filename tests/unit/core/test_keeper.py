@@ -204,7 +204,7 @@ def test_a_change_without_an_answer_is_unsettled_until_a_newer_lease_is_known(
 ) -> None:
     """Amendment 9: until then both outcomes hold, and nothing is weakened by the older one."""
     def unsettled() -> bool:
-        return ground.keeper.view(lambda incarnation: False, False).unsettled
+        return ground.keeper.view(lambda incarnation: False, frozenset()).unsettled
 
     ground.acquire(1)
     monkeypatch.setattr(ground.world.random, "random", lambda: 0.0)

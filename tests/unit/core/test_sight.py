@@ -62,6 +62,16 @@ def test_a_lease_that_is_missing_is_waited_for_by_the_larger_duration_too(ground
     assert other.view() is Claim.EXPIRED
 
 
+def test_a_member_may_take_back_the_lease_of_a_pod_of_its_name_that_is_gone(
+    ground: Ground,
+) -> None:
+    ground.acquire(1)
+    again = Ground("a-0", ground.world, uid="another uid")
+    assert again.view(gone=frozenset({"another uid"})) is Claim.HELD
+    assert again.view(gone=frozenset({"another uid", "uid"})) is Claim.OWN_DEAD
+    assert Ground("a-1", ground.world).view(gone=frozenset({"uid"})) is Claim.HELD
+
+
 def test_a_certificate_is_for_that_very_incarnation(ground: Ground) -> None:
     ground.acquire(1)
     other = Ground("a-1", ground.world)
@@ -86,7 +96,7 @@ def told(ground: Ground, record: Record = TOLD) -> Ground:
 def test_a_release_that_was_told_of_is_one(ground: Ground) -> None:
     other = told(ground)
     ground.pass_(1)
-    view = other.keeper.view(lambda incarnation: False, False)
+    view = other.keeper.view(lambda incarnation: False, frozenset())
     assert (view.claim, view.holder, view.age) == (Claim.RELEASED, None, 1)
     assert view.record == replace(NEWER, release=MARK, end=END, switched="a person")
     assert other.keeper.record == NEWER, "it is not on the Lease"

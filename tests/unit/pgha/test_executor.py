@@ -137,7 +137,7 @@ class Candidate(Ground):
         """So many attempts are made in this time; ends with the first that succeeds."""
         until, before = self.world.now + seconds, self.api.writes
         while self.world.now < until and self.keeper.tenure() is None:
-            view = self.keeper.view(lambda _: False, False)
+            view = self.keeper.view(lambda _: False, frozenset())
             facts = replace(primary(), tenure=None, lease=view)
             self.executor.perform(a.Acquire(Record(term=5)), facts)
             self.world.now += 0.01

@@ -1,4 +1,5 @@
-"""The owner mark on a disk that is full, and in a container that was started again."""
+"""The owner mark on a disk that is full, in a container that was started again, and beside the lock
+of the directory."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import pytest
 
 from pgha import owner
 from pgha.owner import Ownership
+from pgha.postgres.lock import DirectoryLock, Lock
 from pgha.settings import Identity
 from tests.unit.pgha.passing import Disk
 
@@ -19,13 +21,29 @@ FIRST, AGAIN, OTHER = (
 PATIENCE = 15.0
 
 
+class Held(DirectoryLock):
+    """At one place, got or not as it is told."""
+
+    def __init__(self, state: Lock = Lock.NONE, place: str | None = None) -> None:
+        self.state, self.at = state, place
+
+    def take(self) -> Lock:
+        return self.state
+
+    @property
+    def place(self) -> str | None:
+        return self.at
+
+
 class Ground:
     def __init__(self, folder: Path) -> None:
         (folder / "pgdata").mkdir()
         self.disk, self.now = Disk(folder / "pgdata", folder), 100.0
 
-    def agent(self, identity: Identity, alone: bool = True) -> Ownership:
-        return Ownership(self.disk, identity, PATIENCE, alone)
+    def agent(
+        self, identity: Identity, alone: bool = True, lock: Held | None = None
+    ) -> Ownership:
+        return Ownership(self.disk, lock or Held(), identity, PATIENCE, alone)
 
 
 @pytest.fixture
@@ -76,3 +94,54 @@ def test_leaving_a_full_disk_raises_nothing(ground: Ground) -> None:
     ground.now += PATIENCE
     other.check()
     assert not other.foreign
+
+
+def test_who_has_the_lock_at_the_place_of_the_mark_need_not_wait(ground: Ground) -> None:
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    other = ground.agent(OTHER, lock=Held(Lock.OURS, "boot 1"))
+    assert not other.foreign
+    assert other.gone == {"u0", "u1"}, "the lease of the former pod is its own to take back"
+    third = ground.agent(Identity("c-0", "u2", "s4"), lock=Held(Lock.OURS, "boot 1"))
+    assert third.gone == {"u1", "u2"}
+
+
+@pytest.mark.parametrize("place", ["boot 2", "another boot 1", None])
+def test_a_lock_of_another_place_proves_nothing(ground: Ground, place: str | None) -> None:
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    other = ground.agent(OTHER, lock=Held(Lock.OURS if place else Lock.NONE, place))
+    assert other.foreign
+    assert other.gone == {"u1"}
+    ground.now += PATIENCE
+    other.check()
+    assert not other.foreign
+    assert other.gone == {"u1"}, "an old mark says nothing of the former pod's lease"
+
+
+def test_a_mark_that_was_made_without_the_lock_proves_nothing(ground: Ground) -> None:
+    """What its agent has started has no part in the lock either."""
+    ground.agent(FIRST, lock=Held(Lock.NONE, "boot 1"))
+    assert ground.agent(OTHER, lock=Held(Lock.OURS, "boot 1")).foreign
+
+
+def test_a_directory_whose_lock_is_taken_is_foreign_however_old_the_mark(ground: Ground) -> None:
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    lock = Held(Lock.TAKEN, "boot 1")
+    other = ground.agent(OTHER, lock=lock)
+    ground.now += 10 * PATIENCE
+    other.check()
+    assert "still run on this node" in other.foreign
+    lock.state = Lock.OURS
+    other.check()
+    assert not other.foreign
+
+
+def test_the_former_pod_is_known_to_be_gone_on_a_full_disk_too(ground: Ground) -> None:
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    ground.disk.full = True
+    other = ground.agent(OTHER, lock=Held(Lock.OURS, "boot 1"))
+    assert not other.foreign
+    assert other.gone == {"u0", "u1"}
+
+
+def test_a_former_container_that_may_live_is_not_gone(ground: Ground) -> None:
+    assert ground.agent(AGAIN, alone=False).gone == frozenset()

@@ -210,7 +210,7 @@ class Ended:
             identity=Identity(ME, "u0", "s0"), member=self.member, server=server, sql=unused,
             keeper=keeper, ballot=unused, book=unused, poll=unused, early=unused, jobs=unused,
             pulse=unused, guard=unused, ear=unused, errands=unused, pods=dict, replicas=lambda: 3,
-            foreign_owner=lambda: False, leaving=lambda: False, own_dead=True,
+            foreign_owner=lambda: "", leaving=lambda: False, gone=lambda: frozenset({"u0"}),
             log=lambda *_, **__: None,
         )
 

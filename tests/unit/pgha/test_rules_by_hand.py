@@ -38,7 +38,7 @@ def test_the_ground_is_steady() -> None:
 
 
 def test_a_foreign_mark_stops_postgres_and_nothing_else_is_done() -> None:
-    f = replace(primary(), data=replace(READY, owner_foreign=True))
+    f = replace(primary(), data=replace(READY, owner_foreign="it is marked"))
     assert decided(f) == ("foreign-owner", a.StopServer("immediate"))
     stopped = replace(f, run=RunView(Run.STOPPED))
     assert decided(stopped) == ("foreign-owner",)
