@@ -61,6 +61,14 @@ def _cut_and_deleted(cluster: Cluster, primary: Pod) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _killed_and_deleted(cluster: Cluster, primary: Pod) -> Iterator[None]:
+    """Nobody gives the lease back, and nobody restarts the container: the next pod of that name
+    has to find out what is left."""
+    with signalled(signal.SIGKILL, AGENT)(cluster, primary), pods.deleted(0)(cluster, primary):
+        yield
+
+
+@contextlib.contextmanager
 def _mixed(cluster: Cluster, primary: Pod) -> Iterator[None]:
     """Two faults at once, any two that can be put into one cluster and be undone."""
     first, second = sorted(random.sample(MIXABLE, 2), key=lambda name: name == "api-hang")
@@ -103,6 +111,7 @@ NEMESES = {
         Nemesis("postgres-stop", stopped("postgres", first=False), LEASE, lasts=25.0),
         Nemesis("freeze", processes.frozen, LEASE, lasts=25.0),
         Nemesis("force-delete", pods.deleted(0), LEASE),
+        Nemesis("force-kill", _killed_and_deleted, LEASE),
         Nemesis("node-cut", network.node_cut, LEASE, lasts=25.0, shared=True, cut_off=True),
         Nemesis("api-cut", network.api_cut, LEASE, lasts=25.0),
         Nemesis("cut-delete", _cut_and_deleted, PLANNED, lasts=10.0),
