@@ -12,26 +12,26 @@ from bench.table import COLUMNS, TARGETS, grouped, line_of, phase_lines, probe_l
 pytestmark = pytest.mark.unit
 
 
-def trial(system: str, fault: str, service: float, dsn: float, lost: int = 0) -> dict[str, Any]:
-    def verdict(outage: float) -> dict[str, Any]:
-        return {
-            "outage": outage, "persistent_outage": outage, "tail": 0.0, "tail_failed": 0.0,
-            "lost": lost, "ambiguous": 1, "quiet_gap": 0.03, "probe_late": 0.01,
-            "refused_there": 0, "twice": 0, "recovered": outage < 100,
-        }  # fmt: skip
-
+def trial(system: str, fault: str, way: str, outage: float, lost: int = 0) -> dict[str, Any]:
+    verdict = {
+        "outage": outage, "persistent_outage": outage, "tail": 0.0, "tail_failed": 0.0,
+        "lost": lost, "ambiguous": 1, "quiet_gap": 0.03, "probe_late": 0.01,
+        "refused_there": 0, "twice": 0, "recovered": outage < 100,
+    }  # fmt: skip
     return {
-        "system": system, "fault": fault, "load": 0.5,
-        "ways": {"service": verdict(service), "dsn": verdict(dsn)},
-        "phases": {"service": {"reconnect": service}, "dsn": {"reconnect": dsn}},
+        "system": system, "fault": fault, "load": 0.5, "ways": {way: verdict},
+        "phases": {way: {"reconnect": outage}},
     }  # fmt: skip
 
 
 TRIALS = [
-    trial("pgha", "switchover", 0.5, 0.4),
-    trial("patroni", "switchover", 2.2, 2.0),
-    trial("pgha", "pod-delete", 1.2, 0.6),
-    trial("pgha", "switchover", 0.7, 0.6, lost=1),
+    trial("pgha", "switchover", "service", 0.5),
+    trial("pgha", "switchover", "dsn", 0.4),
+    trial("patroni", "switchover", "service", 2.2),
+    trial("patroni", "switchover", "dsn", 2.0),
+    trial("pgha", "pod-delete", "dsn", 0.6),
+    trial("pgha", "pod-delete", "service", 1.2),
+    trial("pgha", "switchover", "service", 0.7, lost=1),
 ]
 
 
@@ -64,7 +64,7 @@ def test_others_have_no_target() -> None:
 
 def test_an_outage_that_did_not_end_is_marked() -> None:
     key = ("switchover", "dsn", "pgha")
-    made = [trial("pgha", "switchover", 1.0, 150.0), trial("pgha", "switchover", 1.0, 0.5)]
+    made = [trial("pgha", "switchover", "dsn", outage) for outage in (150.0, 0.5)]
     assert line_of(key, grouped(made)[key])[3] == "2 (1 open)"
 
 
