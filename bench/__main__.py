@@ -5,6 +5,7 @@
   pgbench  throughput with the agent and without it
   growth   the same cluster beside many others on one API server, PostgreSQL simulated
   sizes    1 to 9 members, small and large databases (clone, rewind), rates of WAL (of pgha)
+  leases   how short a lease may be: its renewals under load, a cut-off node (of pgha)
   profile  where an agent's time goes, in an idle minute and in a failover (of pgha)
   report   tables and plots of results that are there
 Owns the command line and the order of trials: systems take turns, fault by fault, so that the
@@ -28,7 +29,7 @@ from typing import Any
 
 import psycopg
 
-from bench import growth, patroni_image, profiling, sizes, throughput
+from bench import growth, leases, patroni_image, profiling, sizes, throughput
 from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
@@ -41,7 +42,7 @@ from tests.support.entering import enter_network
 from tests.support.kube import Kube, KubeError
 
 TRIALS = 20
-VERBS = ("all", "run", "cost", "pgbench", "growth", "sizes", "profile", "report")
+VERBS = ("all", "run", "cost", "pgbench", "growth", "sizes", "leases", "profile", "report")
 FAILURES = (AssertionError, KubeError, LabError, psycopg.Error, OSError,
             subprocess.SubprocessError)  # fmt: skip
 KNOWN = ("pgha", "patroni", "patroni-min")
@@ -147,6 +148,17 @@ def size(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     )
 
 
+def lease(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
+    options.into.mkdir(parents=True, exist_ok=True)
+
+    def kept(figures: dict[str, Any]) -> None:
+        keep(options.into / "leases.jsonl", figures)
+        say(f"leases: {json.dumps(figures)}")
+
+    drop_leftovers(kube)
+    leases.measure(lab, kube, options.config, options.leases, options.seconds, options.into, kept)
+
+
 def profile(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
     options.into.mkdir(parents=True, exist_ok=True)
     spy = make_plot_environment(lab).with_name("py-spy")
@@ -194,6 +206,8 @@ def main(arguments: list[str]) -> int:
                         help="members, of sizes; default: 1,2,3,5,9")  # fmt: skip
     parser.add_argument("--databases", type=numbers, default=[10, 100, 1000],
                         help="MB, of sizes; default: 10,100,1000")  # fmt: skip
+    parser.add_argument("--leases", type=leases.settings, default=leases.DEFAULT,
+                        help="durations, of leases; default: %(default)s")  # fmt: skip
     parser.add_argument("--into", type=Path, help="folder of the results")
     parser.add_argument("--config", type=json.loads, default={},
                         help="stack config that differs from the default, as JSON")  # fmt: skip
@@ -229,6 +243,8 @@ def main(arguments: list[str]) -> int:
             grow(options, lab, kube)
         if options.verb == "sizes":
             size(options, lab, kube)
+        if options.verb == "leases":
+            lease(options, lab, kube)
         if options.verb == "profile":
             profile(options, lab, kube)
     print_tables(options.into)

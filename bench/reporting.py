@@ -37,6 +37,9 @@ def print_tables(results: Path) -> None:
         print(probe_line(trials))
     for kind, figures in sizes.load(results).items():
         print(f"{kind}\n{text(*sizes.lines(figures))}", end="\n\n")
+    short = lease_rows(results)
+    if short:
+        print(text(*sizes.lines(short)), end="\n\n")
     profiles = profile_lines(results)
     if profiles:
         print(text(profiling.HEAD, profiles))
@@ -66,6 +69,12 @@ def growth_rows(results: Path) -> list[dict[str, Any]]:
             reading = json.loads(line)
             found[reading["clusters"]] = reading
     return [found[number] for number in sorted(found)]
+
+
+def lease_rows(results: Path) -> list[dict[str, Any]]:
+    """In the order they were measured."""
+    lines = [x for f in sorted(results.rglob("leases.jsonl")) for x in f.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 def cost_lines(results: Path) -> list[list[str]]:
@@ -112,6 +121,9 @@ def write_docs(results: Path, lab: Lab) -> None:
     if measured:
         tables = [f"## {kind}\n\n{markdown(*sizes.lines(f))}\n" for kind, f in measured.items()]
         (DOCS / "sizes.md").write_text("\n".join(tables))
+    short = lease_rows(results)
+    if short:
+        (DOCS / "leases.md").write_text(markdown(*sizes.lines(short)) + "\n")
     profiles = profile_lines(results)
     if profiles:
         (DOCS / "profile.md").write_text(markdown(profiling.HEAD, profiles) + "\n")
