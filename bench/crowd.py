@@ -41,9 +41,12 @@ from bench.simulated import (
     SimulatedSql,
 )
 from pgha import agent as product
+from pgha import arrival
 from pgha.agent import Agent
 from pgha.facts import Run
 from pgha.kube.client import Api
+from pgha.owner import Ownership
+from pgha.postgres.lock import DirectoryLock
 from pgha.settings import Identity, Settings
 
 LOOK = 0.02  # seconds between looks at a cluster that was struck: the resolution of its outage
@@ -140,8 +143,6 @@ class Crowd:
         folder.mkdir(parents=True)
         directory = SimulatedDirectory(place, folder)
         instead: dict[str, Any] = {
-            "take_lock": lambda path: 0,
-            "Directory": lambda *_: directory,
             "Server": lambda *_: SimulatedServer(place),
             "Sql": lambda *_: SimulatedSql(place),
             "Guard": lambda **_: SimulatedGuard(),
@@ -156,8 +157,12 @@ class Crowd:
             ),
         }
         identity = Identity(place.name, uid, secrets.token_hex(6))
-        with patch.dict(os.environ, PGDATA=str(folder)), patch.multiple(product, **instead):
-            return Agent(settings, identity, api, folder)
+        patience = settings.times.lease_duration
+        lock = DirectoryLock(directory.notes)
+        owned = Ownership(directory, lock, identity, patience, alone=True)
+        ground = arrival.Ground(directory, owned)
+        with patch.multiple(product, **instead):
+            return Agent(settings, identity, api, ground, folder)
 
     def start(self) -> None:
         for cluster in self.clusters:

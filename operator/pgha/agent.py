@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from pgha import copies, sigterm
+from pgha.arrival import Ground, arrive
 from pgha.ballot import Ballot
 from pgha.book import Book
 from pgha.clock import boottime
-from pgha.container import postgres_bin, say_who_dies, take_lock
+from pgha.container import postgres_bin, say_who_dies
 from pgha.ear import Ear
 from pgha.executor import Executor
 from pgha.facts import Facts, Run
@@ -40,15 +41,13 @@ from pgha.kube.pods import PodView, parse_pod
 from pgha.kube.watching import Watch
 from pgha.loop import Loop
 from pgha.member import Member
-from pgha.owner import Ownership
 from pgha.pace import HeededLease
 from pgha.parting import Parting
 from pgha.peers.client import PeerClient
 from pgha.peers.server import PeerServer
 from pgha.peers.tls import TlsFiles
 from pgha.postgres.certificate import ServerCertificate, Source, ends_at
-from pgha.postgres.directory import NOTES, Directory, DirectoryState
-from pgha.postgres.lock import DirectoryLock
+from pgha.postgres.directory import DirectoryState
 from pgha.postgres.server import Server
 from pgha.postgres.sql import Sql
 from pgha.pulse import Pulse
@@ -76,23 +75,17 @@ RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renew
 class Agent:
     """One per container. `run` returns when the container is to end."""
 
-    def __init__(self, settings: Settings, identity: Identity, api: Api, bin_dir: Path) -> None:
+    def __init__(
+        self, settings: Settings, identity: Identity, api: Api, ground: Ground, bin_dir: Path
+    ) -> None:
         self.settings, self.identity, self.api = settings, identity, api
         self._bell = Bell()
         self._leaving = False
         self._over = False
-        pgdata = Path(os.environ["PGDATA"])
-        alive = take_lock(RUN / "alive.lock")
-        lock = DirectoryLock(pgdata.parent / NOTES)
         self.report = Report(identity.pod)
         self.log = self.report.log
-        kept = tuple(fd for fd in (alive, lock.fd) if fd is not None)
-        self.directory = Directory(pgdata, bin_dir, kept)
+        self.directory, self.ownership = ground.directory, ground.ownership
         self.member = Member(self.directory)
-        self.ownership = Ownership(
-            self.directory, lock, identity, settings.times.lease_duration, alive is not None,
-            self.wake,
-        )
         self.server = Server(self.directory, bin_dir, RUN)
         self.sql = Sql(RUN, settings.username)
         self.guard = Guard(on_fenced=self._fenced)
@@ -203,8 +196,8 @@ class Agent:
         self.metrics.api_calls(self.api.calls)
         for which, file in (("server", self.certificate.path), ("member", MEMBERS / "member.crt")):
             self.metrics.certificate(which, partial(ends_at, file))
-        for start in (self.peer_server.start, self.probes.start, self.ownership.start,
-                      *(w.start for w in self.watches)):
+        self.ownership.start(lost=self.wake)
+        for start in (self.peer_server.start, self.probes.start, *(w.start for w in self.watches)):
             start()
         threads = [("renewals", self.keeper.run), ("pulse", self.pulse.run)]
         if self.settings.quorum_failover:
@@ -233,11 +226,11 @@ class Agent:
         self.pulse.stop()
         self.ear.stop()
         self.keeper.stop()
-        self.ownership.end()
         self.errands.stop(timeout=1.0)
         for watch in self.watches:
             watch.stop(timeout=0.1)
         self.peer_server.stop()
+        self.ownership.end()  # nothing writes here any more, no vote and no promise
         self.guard.stop()
         if last := self.last():
             # Without a pod nobody at its address refuses a connection, which hangs then.
@@ -365,9 +358,12 @@ class Agent:
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    settings = Settings.read(CONFIG)
-    agent = Agent(settings, Identity.of_this_container(), Api.in_cluster(), postgres_bin())
-    end_of(agent.run)
+    settings, identity, api = Settings.read(CONFIG), Identity.of_this_container(), Api.in_cluster()
+    programs = postgres_bin()
+    ground = arrive(settings, identity, api, programs, RUN, HTTP_PORT)
+    if ground is not None:
+        agent = Agent(settings, identity, api, ground, programs)
+        end_of(agent.run)
     return 0
 
 

@@ -17,31 +17,45 @@ from pgha.postgres.lock import DirectoryLock, Lock
 from pgha.settings import Identity
 
 REFRESH = 3.0  # seconds
-LOOK = 0.25  # seconds between two looks at a directory that may be another's
+FORMER = 4  # pods that are remembered as gone: the lease may be that of one before the last
 
 
 class Ownership:
-    """`alone`: no process of a former container of this pod is left. `freed` is called when the
-    directory is found to be this pod's after it was not."""
+    """`alone`: no process of a former container of this pod is left."""
 
     def __init__(
         self, directory: Directory, lock: DirectoryLock, identity: Identity, patience: float,
-        alone: bool, freed: Callable[[], None] = lambda: None,
+        alone: bool,
     ) -> None:  # fmt: skip
-        self._directory, self._lock, self._freed = directory, lock, freed
+        self._directory, self._lock = directory, lock
         self._identity, self._patience = identity, patience
         self._stop = threading.Event()
         self._alone = alone
         self._seen: object = None
         self._seen_at = boottime()
-        self.foreign = "the owner mark was not read yet"  # one sentence; empty: it is this pod's
-        # UIDs of pods of this name of which nothing is left: this one's former containers, and
-        # one before it that had the directory.
-        self.gone = frozenset({identity.uid}) if alone else frozenset[str]()
+        # Why the directory may be another pod's, in one sentence; empty: it is this pod's.
+        self.foreign = "the owner mark was not read yet"
+        self._former: tuple[str, ...] = ()  # UIDs of the pods before, which the lock showed gone
         self.check()
 
-    def start(self) -> None:
-        threading.Thread(target=self._run, name="owner-mark", daemon=True).start()
+    @property
+    def gone(self) -> frozenset[str]:
+        """UIDs of pods of this name of which nothing is left; this one's own counts for its
+        former containers."""
+        return frozenset((*self._former, *((self._identity.uid,) if self._alone else ())))
+
+    def start(self, lost: Callable[[], None]) -> None:
+        """Keep the mark fresh. `lost` is called when it is another's: it stays so from then on,
+        for what is known here of the directory is not true any more."""
+
+        def run() -> None:
+            while not self._stop.wait(REFRESH):
+                self.check()
+                if self.foreign:
+                    lost()
+                    return
+
+        threading.Thread(target=run, name="owner-mark", daemon=True).start()
 
     def end(self) -> None:
         """The pod leaves in good order: the next one need not wait."""
@@ -52,69 +66,53 @@ class Ownership:
             except OSError:
                 return  # the next one waits until the mark is old, or has the lock
 
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK if self.foreign else REFRESH):
-            before = self.foreign
-            self.check()
-            if before and not self.foreign:
-                self._freed()
-
     def check(self) -> None:
+        """Look at the mark, and refresh it or make it this pod's where that is right."""
         try:
             lock = self._lock.take()
             mark = self._directory.read_note("owner") or {}
-            mine = mark.get("uid") == self._identity.uid and (
-                mark.get("start") == self._identity.start
-            )
+            uid, place = mark.get("uid"), mark.get("lock")
             if lock is Lock.TAKEN:
                 # However old its mark is: a process that hangs may go on.
-                uid = mark.get("uid")
                 self.foreign = (
                     f"processes of another pod of this name{f' (UID {uid})' if uid else ''} still "
                     "run on this node and use the volume: if they do not end, end them there, or "
                     "restart the node"
                 )
                 return
-            left = lock is Lock.OURS and mark.get("lock") == self._lock.place
+            mine = uid == self._identity.uid and mark.get("start") == self._identity.start
+            left = lock is Lock.OURS and place == self._lock.place
             # Of a former container of this very pod: kubelet starts one only after the other's
-            # end, and the lock that PostgreSQL inherits shows that nothing of it is left.
-            own = mine or (mark.get("uid") == self._identity.uid and self._alone) or left
-            if not own and mark.get("uid") is not None:
+            # end, and the lock that PostgreSQL inherits shows that nothing of it is left. Where
+            # the mark names a lock that is not to be had here, another pod may be going by it.
+            again = uid == self._identity.uid and self._alone and (lock is Lock.OURS or not place)
+            own = mine or again or left
+            if not own and uid is not None:
                 if mark != self._seen:
                     self._seen, self._seen_at = mark, boottime()
-                if self._seen_at + self._patience > boottime():
-                    self.foreign = self._waited(mark)
+                if not self.foreign or self._seen_at + self._patience > boottime():
+                    self.foreign = (
+                        f"the directory was marked by the pod with the UID {uid}: the mark has to "
+                        f"stay as it is for {self._patience:g} s"
+                    )
                     return
-            if left:
-                self.gone |= {str(mark["uid"])} if "uid" in mark else set()
+            if uid is not None:
+                shown = (str(uid),) if left and uid != self._identity.uid else ()
+                self._former = (*map(str, mark.get("gone") or ()), *shown)[-FORMER:]
             if own:
                 # Also where a full disk refuses the refresh. Another pod may then take the mark
                 # for an old one, but it cannot write its own there, and opens nothing without.
                 self.foreign = ""
-            if own or not self._taken_by_another(mark):
-                self._write(int(mark.get("counter", 0)) + 1 if mine else 1, lock)
-                self.foreign = ""
+            self._write(int(mark.get("counter", 0)) + 1 if mine else 1, lock)
+            self.foreign = ""
         except OSError:
             return  # a disk that hangs or fails is the pulse's matter, not the mark's
 
     def _write(self, counter: int, lock: Lock) -> None:
-        mark = {"uid": self._identity.uid, "start": self._identity.start, "counter": counter}
+        mark: Mapping[str, Any] = {
+            "uid": self._identity.uid, "start": self._identity.start, "counter": counter,
+            "gone": self._former,
+        }  # fmt: skip
         # Without the lock the mark must not say that it has it: what it starts would not either.
         place = {"lock": self._lock.place} if lock is Lock.OURS else {}
         self._directory.write_note("owner", {**mark, **place})
-
-    def _waited(self, mark: Mapping[str, Any]) -> str:
-        return (
-            f"the directory was marked by the pod with the UID {mark.get('uid')}: the mark has to "
-            f"stay as it is for {self._patience:g} s"
-        )
-
-    def _taken_by_another(self, mark: Mapping[str, Any]) -> bool:
-        """Once it was ours, another's mark means that it is taken: nothing here touches it."""
-        if self.foreign or not mark:
-            return False
-        taken = mark.get("uid") != self._identity.uid
-        if taken:
-            self.foreign = self._waited(mark)
-            self._seen, self._seen_at = mark, boottime()
-        return taken

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import fcntl
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ NAMESPACE = "e2e-bad-luck"
 NAME = "unlucky"
 SECRET = "my-own"
 CLAIM = f"data-{NAME}-1"
+MEMBERS_PORT = 8009
 PGDATA = "/var/lib/postgresql/data/pgdata"
 
 
@@ -261,7 +263,10 @@ def test_a_directory_is_not_opened_while_a_process_of_another_pod_may_write_ther
         until("the refusal of the locked directory", refused, 60)
         time.sleep(20)  # a lease duration and more: the mark is old by now
         assert refused()
-        assert container(cluster, cluster.pod(standby.name)).processes(POSTMASTER) == []
+        waits = cluster.pod(standby.name)
+        assert container(cluster, waits).processes(POSTMASTER) == []
+        with pytest.raises(ConnectionRefusedError):  # what it voted would be another's to keep
+            socket.create_connection((waits.address, MEMBERS_PORT), 5).close()
     unlucky.healthy()
 
 

@@ -42,7 +42,7 @@ class DirectoryLock:
             return
         try:
             found = os.fstat(fd)
-            if file_system(mounts.read_text(), found.st_dev) not in LOCAL:
+            if file_system(mounts.read_text(errors="surrogateescape"), found.st_dev) not in LOCAL:
                 raise OSError(errno.ENOTSUP, "not a file system of one kernel")
             boot = BOOT_ID.read_text().strip()
         except OSError:

@@ -111,7 +111,7 @@ def _hand_over_ends(f: Facts) -> Do | None:
     for name in names:
         if _has(f, name, end):
             return Do([ReleaseLease(name, end)], f"{name} has {end.lsn}")
-    if f.run.stopped_for < PROVE_WITHIN and not _all_leave(f):
+    if f.run.stopped_for < PROVE_WITHIN and f.others() and not _all_leave(f):
         return Do([AskPeers()], f"until a standby shows {end.lsn}", look_again_in=0.03)
     if f.leaving:
         return Do([ReleaseLease(None, end)], f"nobody showed {end.lsn}")

@@ -10,10 +10,10 @@ from pgha.rules.rule import Do, Rule
 def _foreign_owner(f: Facts) -> Do | None:
     if not f.data.owner_foreign:
         return None
-    stop = [StopServer("immediate")] if f.run.run is not Run.STOPPED else []
-    if f.leaving and not stop:
-        return Do([End()])
-    return Do(stop, f.data.owner_foreign, look_again_in=1.0)
+    # What this agent knows of the directory is not true any more: the next one reads it anew, once
+    # it is this pod's again (arrival.py).
+    act = End() if f.run.run is Run.STOPPED else StopServer("immediate")
+    return Do([act], f.data.owner_foreign, look_again_in=1.0)
 
 
 def _fenced(f: Facts) -> Do | None:
@@ -77,12 +77,13 @@ def _refused_directory(f: Facts) -> Do | None:
     return Do((), why, look_again_in=5.0)
 
 
+FOREIGN = Rule(
+    "foreign-owner",
+    "The data directory may be in use by another pod, so nothing here opens it.",
+    _foreign_owner,
+)
 RULES = (
-    Rule(
-        "foreign-owner",
-        "The data directory may be in use by another pod, so nothing here opens it.",
-        _foreign_owner,
-    ),
+    FOREIGN,
     Rule("fenced", "The fencer has struck, so what is left of PostgreSQL is stopped.", _fenced),
     Rule(
         "lease-lost",

@@ -105,7 +105,7 @@ def test_a_label_whose_change_is_not_answered_does_not_hold_up_the_other_role(
     started = time.monotonic()
     set_roles(errands, uids, "db-2", 8)
     while roles(kube)["db-1"] != ("replica", 8):
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2.0  # the call itself gives up after 3 s
         time.sleep(0.02)
     assert roles(kube)["db-2"] == ("replica", 7)
     assert errands.idle(20)

@@ -3,11 +3,13 @@ of the directory."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from pgha import owner
+from pgha.arrival import wait
 from pgha.owner import Ownership
 from pgha.postgres.lock import DirectoryLock, Lock
 from pgha.settings import Identity
@@ -39,6 +41,9 @@ class Ground:
     def __init__(self, folder: Path) -> None:
         (folder / "pgdata").mkdir()
         self.disk, self.now = Disk(folder / "pgdata", folder), 100.0
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
 
     def agent(
         self, identity: Identity, alone: bool = True, lock: Held | None = None
@@ -102,7 +107,9 @@ def test_who_has_the_lock_at_the_place_of_the_mark_need_not_wait(ground: Ground)
     assert not other.foreign
     assert other.gone == {"u0", "u1"}, "the lease of the former pod is its own to take back"
     third = ground.agent(Identity("c-0", "u2", "s4"), lock=Held(Lock.OURS, "boot 1"))
-    assert third.gone == {"u1", "u2"}
+    assert third.gone == {"u0", "u1", "u2"}
+    container = ground.agent(Identity("c-0", "u2", "s5"), lock=Held(Lock.OURS, "boot 1"))
+    assert container.gone == third.gone, "what is gone stays gone"
 
 
 @pytest.mark.parametrize("place", ["boot 2", "another boot 1", None])
@@ -145,3 +152,61 @@ def test_the_former_pod_is_known_to_be_gone_on_a_full_disk_too(ground: Ground) -
 
 def test_a_former_container_that_may_live_is_not_gone(ground: Ground) -> None:
     assert ground.agent(AGAIN, alone=False).gone == frozenset()
+
+
+def test_without_the_lock_that_its_mark_names_a_restarted_container_waits(ground: Ground) -> None:
+    """Another pod may have the lock, and go by the mark that says who had it before."""
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    again = ground.agent(AGAIN, lock=Held())
+    assert again.foreign
+    ground.now += PATIENCE
+    again.check()
+    assert not again.foreign
+    assert not ground.agent(AGAIN, lock=Held()).foreign, "its own mark names no lock"
+
+
+def test_a_mark_that_becomes_anothers_is_lost_for_good(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "REFRESH", 0.01)
+    lost = threading.Event()
+    made = ground.agent(FIRST)
+    made.start(lost.set)
+    ground.disk.write_note("owner", {"uid": "u1", "start": "s3", "counter": 1})
+    assert lost.wait(10)
+    ground.now += 2 * PATIENCE
+    assert not any(t.name == "owner-mark" and t.is_alive() for t in finished(threading.enumerate()))
+    assert "u1" in made.foreign
+    assert (ground.disk.read_note("owner") or {})["uid"] == "u1"
+
+
+def finished(threads: list[threading.Thread]) -> list[threading.Thread]:
+    """Those of the owner mark, after a moment in which they may end."""
+    mine = [thread for thread in threads if thread.name == "owner-mark"]
+    for thread in mine:
+        thread.join(10)
+    return mine
+
+
+def test_whoever_waits_says_why_until_the_directory_is_its_own(ground: Ground) -> None:
+    ground.agent(FIRST, lock=Held(Lock.OURS, "boot 1"))
+    lock = Held(Lock.TAKEN, "boot 1")
+    other = ground.agent(OTHER, lock=lock)
+    told: list[str] = []
+
+    def passes(seconds: float) -> None:
+        ground.now += seconds
+        if ground.now > 103:
+            lock.state = Lock.OURS
+
+    assert wait(other, told.append, lambda: False, passes)
+    assert len(told) == 1
+    assert "still run on this node" in told[0]
+    assert 103 < ground.now < 104
+
+
+def test_a_pod_that_ends_while_it_waits_takes_nothing(ground: Ground) -> None:
+    ground.agent(FIRST)
+    other = ground.agent(OTHER)
+    assert not wait(other, lambda why: None, lambda: ground.now > 102, ground.passes)
+    assert (ground.disk.read_note("owner") or {})["uid"] == "u0"

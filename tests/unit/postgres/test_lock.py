@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pgha.postgres import copying
+from pgha.postgres.directory import Directory, DirectoryError
 from pgha.postgres.lock import DirectoryLock, Lock, file_system
 
 pytestmark = pytest.mark.unit
@@ -59,15 +63,6 @@ def test_a_program_that_inherited_it_has_it_still(folder: Path) -> None:
     assert later.take() is Lock.OURS
 
 
-def test_a_program_that_did_not_inherit_it_has_nothing(folder: Path) -> None:
-    former, later = lock(folder), lock(folder)
-    assert former.take() is Lock.OURS
-    with subprocess.Popen(["sleep", "60"]) as program:
-        ended(former)
-        assert later.take() is Lock.OURS
-        program.kill()
-
-
 def test_another_file_is_another_place(folder: Path) -> None:
     former = lock(folder)
     (folder / "pgha" / ".lock").unlink()
@@ -92,3 +87,35 @@ def test_the_type_of_the_file_system_is_that_of_the_device() -> None:
     assert file_system(text, os.makedev(8, 1)) == "xfs"
     assert file_system(text, os.makedev(0, 44)) is None
     assert file_system("36 35 8:1 / /b rw - \nrubbish\n\n", os.makedev(8, 1)) is None
+
+
+def test_every_program_that_writes_in_the_directory_inherits_what_it_keeps(tmp_path: Path) -> None:
+    """initdb, pg_basebackup and pg_rewind; PostgreSQL itself is in tests/integration."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    kept = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    for name in ("initdb", "pg_basebackup", "pg_rewind"):
+        says = f'test -e /proc/self/fd/{kept} && echo "$0: error: it is there" >&2\nexit 1\n'
+        (programs / name).write_text(f"#!/bin/sh\n{says}")
+        (programs / name).chmod(0o755)
+    directory = Directory(tmp_path / "pgdata", programs, (kept,))
+    server: Any = SimpleNamespace()
+    for copy in (
+        lambda: directory.initdb("owner", 10.0),
+        lambda: copying.clone(
+            "ha-0", "secret", directory, tmp_path, lambda: False, 10.0, max_rate=None
+        ),
+        lambda: copying.rewind(
+            "ha-0", "secret", Stopped(tmp_path / "pgdata", programs, (kept,)), server, server,
+            tmp_path, lambda: False, 10.0,
+        ),
+    ):
+        with pytest.raises((DirectoryError, copying.CopyFailed), match="error: it is there"):
+            copy()
+
+
+class Stopped(Directory):
+    """Stopped cleanly, as far as anybody asks."""
+
+    def control(self) -> Any:
+        return SimpleNamespace(cleanly_stopped=True)
