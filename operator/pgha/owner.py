@@ -105,8 +105,13 @@ class Ownership:
                 self.foreign = ""
             self._write(int(mark.get("counter", 0)) + 1 if mine else 1, lock)
             self.foreign = ""
-        except OSError:
-            return  # a disk that hangs or fails is the pulse's matter, not the mark's
+        except OSError as e:
+            if self.foreign:
+                self.foreign = (
+                    f"the owner mark beside the data directory cannot be read or written ({e}): "
+                    "make room on its volume, or mend it"
+                )
+            # Once it is this pod's, a disk that fails is the pulse's matter, not the mark's.
 
     def _write(self, counter: int, lock: Lock) -> None:
         mark: Mapping[str, Any] = {

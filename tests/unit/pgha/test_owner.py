@@ -72,7 +72,9 @@ def test_a_mark_of_another_pod_stays_foreign_on_a_full_disk(ground: Ground) -> N
     other = ground.agent(OTHER)
     ground.now += 2 * PATIENCE
     other.check()
-    assert other.foreign  # without a mark of its own nobody would know of it
+    # Without a mark of its own nobody would know of it.
+    assert "cannot be read or written" in other.foreign
+    assert "No space left" in other.foreign
 
 
 def test_a_former_container_whose_processes_may_live_is_waited_for(ground: Ground) -> None:
