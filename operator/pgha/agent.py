@@ -69,6 +69,7 @@ CLIENT_TLS = Path("/etc/pgha/tls")
 RUN = Path("/run/pgha")
 PEER_PORT, HTTP_PORT = 8009, 8008
 STUCK_AFTER = 90.0  # seconds without a turn of the loop after which the agent is not alive
+ANSWER_WITHIN = 5.0  # seconds that an answer to another member gets when the agent ends
 RENEW_WITHIN = 60.0  # seconds without a turn after which the lease is not renewed
 
 
@@ -196,7 +197,7 @@ class Agent:
         self.metrics.api_calls(self.api.calls)
         for which, file in (("server", self.certificate.path), ("member", MEMBERS / "member.crt")):
             self.metrics.certificate(which, partial(ends_at, file))
-        self.ownership.start(lost=self.wake)
+        self.ownership.start(self._disowned)
         for start in (self.peer_server.start, self.probes.start, *(w.start for w in self.watches)):
             start()
         threads = [("renewals", self.keeper.run), ("pulse", self.pulse.run)]
@@ -218,11 +219,16 @@ class Agent:
         self._leaving = True
         self._bell.ring()
 
+    def _disowned(self) -> None:
+        """The directory is another pod's: what is answered here would be that one's to keep."""
+        self.peer_server.stop()
+        self._bell.ring()
+
     def _finish(self) -> None:
         self._over = True
 
     def _close(self) -> None:
-        """PostgreSQL is stopped, and the lease is not held."""
+        """PostgreSQL is stopped, and the lease is given back, or left to end (foreign-owner)."""
         self.pulse.stop()
         self.ear.stop()
         self.keeper.stop()
@@ -230,7 +236,9 @@ class Agent:
         for watch in self.watches:
             watch.stop(timeout=0.1)
         self.peer_server.stop()
-        self.ownership.end()  # nothing writes here any more, no vote and no promise
+        # A vote or a promise that is being answered ends first; from then on none is written.
+        self.member.acting.acquire(timeout=ANSWER_WITHIN)
+        self.ownership.end()
         self.guard.stop()
         if last := self.last():
             # Without a pod nobody at its address refuses a connection, which hangs then.

@@ -25,7 +25,6 @@ from pgha.owner import Ownership
 from pgha.postgres.directory import NOTES, Directory
 from pgha.postgres.lock import DirectoryLock
 from pgha.report import Report
-from pgha.rules import Decision
 from pgha.rules.safety import FOREIGN
 from pgha.settings import Identity, Settings
 
@@ -62,7 +61,7 @@ def _waited(
     report = Report(identity.pod)
 
     def tell(why: str) -> None:
-        report.decided(Decision(FOREIGN.id, FOREIGN.sentence, why, (), None))
+        report.log("decision", rule=FOREIGN.id, why=FOREIGN.sentence, detail=why, actions=[])
         errands.annotate_self("pgha.dev/status", json.dumps(
             {"rule": FOREIGN.id, "why": FOREIGN.sentence, "detail": why, "run": "stopped"}
         ))

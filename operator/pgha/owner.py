@@ -49,11 +49,12 @@ class Ownership:
         for what is known here of the directory is not true any more."""
 
         def run() -> None:
-            while not self._stop.wait(REFRESH):
+            while not self._stop.is_set():
                 self.check()
                 if self.foreign:
                     lost()
                     return
+                self._stop.wait(REFRESH)
 
         threading.Thread(target=run, name="owner-mark", daemon=True).start()
 
@@ -62,7 +63,7 @@ class Ownership:
         self._stop.set()
         if not self.foreign:
             try:
-                self._directory.write_note("owner", {})
+                self._directory.write_note("owner", {"gone": self._former})
             except OSError:
                 return  # the next one waits until the mark is old, or has the lock
 
@@ -96,8 +97,8 @@ class Ownership:
                         f"stay as it is for {self._patience:g} s"
                     )
                     return
-            if uid is not None:
-                shown = (str(uid),) if left and uid != self._identity.uid else ()
+            if mark:
+                shown = (str(uid),) if left and uid not in (None, self._identity.uid) else ()
                 self._former = (*map(str, mark.get("gone") or ()), *shown)[-FORMER:]
             if own:
                 # Also where a full disk refuses the refresh. Another pod may then take the mark

@@ -12,8 +12,9 @@ def _foreign_owner(f: Facts) -> Do | None:
         return None
     # What this agent knows of the directory is not true any more: the next one reads it anew, once
     # it is this pod's again (arrival.py).
+    jobs = [CancelJob()] if f.job.running else []
     act = End() if f.run.run is Run.STOPPED else StopServer("immediate")
-    return Do([act], f.data.owner_foreign, look_again_in=1.0)
+    return Do([*jobs, act], f.data.owner_foreign, look_again_in=1.0)
 
 
 def _fenced(f: Facts) -> Do | None:

@@ -112,6 +112,9 @@ def test_who_has_the_lock_at_the_place_of_the_mark_need_not_wait(ground: Ground)
     assert third.gone == {"u0", "u1", "u2"}
     container = ground.agent(Identity("c-0", "u2", "s5"), lock=Held(Lock.OURS, "boot 1"))
     assert container.gone == third.gone, "what is gone stays gone"
+    container.end()
+    fourth = ground.agent(Identity("c-0", "u3", "s6"), lock=Held(Lock.OURS, "boot 1"))
+    assert fourth.gone == {"u0", "u1", "u3"}, "of u2 nobody knows: it left by itself"
 
 
 @pytest.mark.parametrize("place", ["boot 2", "another boot 1", None])
@@ -167,14 +170,11 @@ def test_without_the_lock_that_its_mark_names_a_restarted_container_waits(ground
     assert not ground.agent(AGAIN, lock=Held()).foreign, "its own mark names no lock"
 
 
-def test_a_mark_that_becomes_anothers_is_lost_for_good(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(owner, "REFRESH", 0.01)
+def test_a_mark_that_becomes_anothers_is_lost_for_good(ground: Ground) -> None:
     lost = threading.Event()
     made = ground.agent(FIRST)
-    made.start(lost.set)
     ground.disk.write_note("owner", {"uid": "u1", "start": "s3", "counter": 1})
+    made.start(lost.set)
     assert lost.wait(10)
     ground.now += 2 * PATIENCE
     assert not any(t.name == "owner-mark" and t.is_alive() for t in finished(threading.enumerate()))

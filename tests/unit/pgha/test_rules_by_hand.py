@@ -42,6 +42,8 @@ def test_a_foreign_mark_stops_postgres_and_nothing_else_is_done() -> None:
     assert decided(f) == ("foreign-owner", a.StopServer("immediate"))
     stopped = replace(f, run=RunView(Run.STOPPED))
     assert decided(stopped) == ("foreign-owner", a.End())
+    copying = replace(stopped, job=Job(running=True, kind="clone"))
+    assert decided(copying) == ("foreign-owner", a.CancelJob(), a.End())
     assert decided(replace(stopped, leaving=True)) == ("foreign-owner", a.End())
 
 
