@@ -30,6 +30,7 @@ TAKEN: set[int] = set()  # seeds in which a lease was taken early, of what has r
 #: Seeds that found a bug once, with what it was, and their faults.
 FOUND: dict[int, tuple[str, tuple[str, ...]]] = {
     20000: ("the server was weakened by a record that was not the newest", CUTS),
+    710348: ("a record was rebuilt by the one who did not know its successor's", ()),
     1042: ("a barrier outlived the telling of another setting", ()),
 }
 MOST = 200  # schedules until a mutation counts as unnoticed

@@ -120,3 +120,31 @@ def test_a_history_that_nobody_followed_is_lost_with_its_primary() -> None:
     cluster.settles()
     assert cluster.record.timeline > before and cluster.record.waived is not None
     assert [s.timeline for s in cluster.record.history] == [1], "the lost timeline is no history"
+
+
+def test_those_who_are_left_rebuild_no_record_while_a_voter_may_know_a_later_one() -> None:
+    """The last primary of the newest record that is left: its end was proven, and its directory
+    was the last one's, until a successor of which nobody is left to tell (seed 710348)."""
+    cluster = Cluster(synchronous=True)
+    members = cluster.schedule.members
+    first = members[cluster.record.primary or ""]
+    first.leaving, first.retired = True, True
+    while cluster.record.primary == first.name or cluster.record.open_intent is not None:
+        cluster.passes(0.25)
+    cluster.passes(5.0)
+    scale(cluster, first.name)
+    cluster.schedule.world.lease = None
+    cluster.passes(LONG)
+    assert cluster.primaries() == [], "it does not know what was acknowledged since"
+    scale(cluster, *members)
+    cluster.settles()
+    cluster.passes(5.0)
+
+
+def scale(cluster: Cluster, *names: str) -> None:
+    """The members that there are; those of other names are gone at once."""
+    for name, m in cluster.schedule.members.items():
+        m.declared, m.retired = names, name not in names
+        if m.retired and m.alive:
+            m.die(1.0)
+            m.same_pod = False

@@ -141,6 +141,19 @@ def _rebuild(f: Facts) -> Do | None:
             "no member kept a record of this cluster: nothing is guessed; see docs/runbook.md",
             look_again_in=2.0,
         )
+    # Whoever took the lease after that record votes in it, and has kept a later one. So without one
+    # of its voters it may not be the last: where its primary ended would prove nothing.
+    untold = [
+        name for name, directory in note.voters
+        if (peer := f.fresh(name)) is None or peer.directory_id != directory
+    ]
+    if untold:
+        return Do(
+            [AskPeers()],
+            f"{', '.join(untold)} may know of a later record than any that is left, and is not "
+            "there with its own directory: see docs/runbook.md",
+            look_again_in=2.0,
+        )
     ranked = sorted(
         (p for p in f.peers.values() if p.data is Data.READY and p.position is not None
          and p.system_id == note.system_id and note.votes(p.name, p.directory_id)),

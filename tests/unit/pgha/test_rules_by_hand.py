@@ -228,6 +228,23 @@ def test_a_lost_record_is_rebuilt_from_the_newest_note() -> None:
         assert rebuilt.record.stamp == (5, 9) and rebuilt.record.open_intent is None
 
 
+def test_no_record_is_rebuilt_while_a_later_one_may_be_known_to_a_voter() -> None:
+    """They are the ones that may have taken the lease after it (simulation, seed 710348)."""
+    f = replace(
+        standby(), lease=LeaseView(Claim.EXPIRED, None, 20.0, Record()),
+        peers={n: peer(n, record=RECORD.dump()) for n in ALL},
+    )
+    (acquire,) = decide(f).actions
+    assert isinstance(acquire, a.Acquire)
+    emptied = replace(f, peers={**f.peers, ALL[1]: peer(ALL[1], directory_id="new")})
+    declared = tuple(n for n in ALL if n != ALL[1])
+    scaled = replace(f, declared=declared, peers={n: f.peers[n] for n in declared})
+    for without in (emptied, scaled):
+        decision = decide(without)
+        assert (decision.rule, *decision.actions) == ("record-lost", a.AskPeers())
+        assert f"{ALL[1]} may know of a later record" in decision.detail
+
+
 def test_the_server_is_not_weakened_while_a_change_of_the_record_may_have_landed() -> None:
     """It may be the end of a degradation, after which a promotion relies on the server's W."""
     f = primary()
