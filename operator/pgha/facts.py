@@ -100,6 +100,7 @@ class DataView:
     owner_foreign: str = ""  # why the directory may be another pod's; empty: it is not
     overtaken: bool = False  # a later timeline is known here that left this one past `end`
     newest: int = 0  # the highest number that a history file has, no stub; as of `end`
+    lacks: Position | None = None  # WAL from there on is needed by recovery and not here
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pgha.clock import boottime
 from pgha.facts import Data, DataView, Supply
 from pgha.lsn import LSN, History, Position, branch
+from pgha.postgres.control import WalMissing
 from pgha.postgres.directory import Directory, DirectoryError, DirectoryState
 from pgha.record import Record, RecordError
 
@@ -90,8 +91,12 @@ class Member:
 
     def read_end(self, timeout: float) -> None:
         """The exact end of WAL; only while no receiver writes."""
-        end = self.directory.end_of_wal(timeout, self.flushed)
-        self.data = replace(self.data, newest=self.directory.newest_history())
+        try:
+            end = self.directory.end_of_wal(timeout, self.flushed)
+        except WalMissing as e:
+            self.data = replace(self.data, end=None, lacks=e.needed)
+            raise
+        self.data = replace(self.data, newest=self.directory.newest_history(), lacks=None)
         self.set_end(end)
 
     def set_end(self, end: Position | None) -> None:

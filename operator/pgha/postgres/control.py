@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgha.lsn import LSN
+from pgha.lsn import LSN, Position
 from pgha.postgres.programs import ProgramLate, run
 
 CONTROL_WITHIN = 10.0  # seconds
@@ -27,6 +27,14 @@ _LABEL = re.compile(
 
 class DirectoryError(Exception):
     """One sentence: the directory, what is wrong, the remedy."""
+
+
+class WalMissing(DirectoryError):
+    """The directory does not have the WAL that its recovery begins with, from `needed` on."""
+
+    def __init__(self, why: str, needed: Position) -> None:
+        super().__init__(why)
+        self.needed = needed
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ from typing import Any
 
 from pgha.lsn import LSN, History, Position
 from pgha.postgres import wal
-from pgha.postgres.control import Control, DirectoryError, Origin, origin, read_control
+from pgha.postgres.control import (
+    Control,
+    DirectoryError,
+    Origin,
+    WalMissing,
+    origin,
+    read_control,
+)
 from pgha.postgres.programs import ProgramLate, run
 from pgha.postgres.reserve import FULL, Reserve
 
@@ -119,8 +126,10 @@ class Directory:
         history = self.history(timeline)
         found = wal.segments(folder, history, timeline, first, shape)
         if shape.number(begin.start) >= first + len(found):
-            raise DirectoryError(
-                f"{folder} lacks WAL from {begin.needed} on: the directory needs a clone"
+            raise WalMissing(
+                f"{folder} lacks WAL from {begin.needed} on: the primary has to send it, or the "
+                "directory needs a clone",
+                Position(history.timeline_at(begin.needed, timeline), begin.needed),
             )
         starts = [begin.start]
         if flushed is not None:

@@ -94,17 +94,20 @@ def _ask_for_wal(f: Facts) -> Do | None:
     needed when the primary is lost."""
     if f.holds or f.run.run is not Run.STOPPED or f.data.data is not Data.READY:
         return None
-    if f.run.fruitless < TRIES or f.data.end is None or f.lease.claim is not Claim.HELD:
+    # After a rewind recovery begins before the fork, with WAL that the primary may have no more.
+    need = f.data.end or f.data.lacks
+    if f.run.fruitless < TRIES or need is None or f.lease.claim is not Claim.HELD:
         return None
     source, supply = _source(f), f.run.supply
-    if source is None or f.data.branch not in (Branch.SAME, Branch.BEHIND):
+    fits = f.data.branch in (Branch.SAME, Branch.BEHIND) or f.data.end is None
+    if source is None or not fits:
         return None
     if supply.pending:
         return Do((), source, look_again_in=0.1)
-    if (supply.term, supply.end) != (f.record.term, f.data.end) or (
+    if (supply.term, supply.end) != (f.record.term, need) or (
         supply.attachment != f.run.fruitless
     ):
-        asked = AskForWal(source, f.data.end, f.record.term, f.run.fruitless)
+        asked = AskForWal(source, need, f.record.term, f.run.fruitless)
         return Do([asked], source, look_again_in=0.1)
     # What the agent is sent each time, through the same gates, PostgreSQL here cannot take.
     if supply.lacks or supply.sent >= TRIES:

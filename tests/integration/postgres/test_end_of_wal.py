@@ -20,8 +20,9 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN, History, Position, Switch
+from pgha.member import Member
 from pgha.postgres import processes, wal
-from pgha.postgres.directory import DirectoryError
+from pgha.postgres.control import DirectoryError, WalMissing
 from pgha.postgres.server import ServerState
 from tests.integration.postgres.inside import Place
 from tests.integration.postgres.nodes import Node, eventually, one_version
@@ -319,8 +320,11 @@ def test_no_wal_at_all_is_said(image: Place) -> None:
     for path in node.wal.iterdir():
         if path.is_file():
             path.unlink()
-    with pytest.raises(DirectoryError, match="clone"):
-        end(node)
+    member = Member(node.directory)
+    member.look()
+    with pytest.raises(WalMissing, match="clone") as missing:
+        member.read_end(10.0)
+    assert member.data.lacks == missing.value.needed
 
 
 @one_version

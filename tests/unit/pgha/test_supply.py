@@ -77,6 +77,23 @@ def test_a_directory_that_is_proven_useless_is_cloned(known: Supply) -> None:
         assert not any(isinstance(x, a.MarkDirty) for x in decide(not_now).actions)
 
 
+def test_a_rewound_directory_whose_recovery_lacks_wal_is_cloned_when_the_primary_does_too() -> None:
+    """Its end of WAL is not known and cannot be: recovery begins with what is missing."""
+    needed = Position(1, LSN(0x2000))
+    f = in_vain(Supply())
+    f = replace(f, data=replace(f.data, end=None, lacks=needed, branch=Branch.UNKNOWN))
+    assert decided(f) == ("ask-for-wal", a.AskForWal(OTHER, needed, 4, TRIES))
+
+    def told(**answer: object) -> tuple[object, ...]:
+        known = replace(ASKED, end=needed, **answer)  # type: ignore[arg-type]
+        return decided(replace(f, run=replace(f.run, supply=known)))
+
+    assert told(lacks=True) == ("ask-for-wal", a.MarkDirty(WHY))
+    assert told(sent=TRIES - 1) == ("start", a.StartStandby(0)), "it can still come"
+    unknown = replace(f, data=replace(f.data, lacks=None))
+    assert decided(unknown) == ("start", a.StartStandby(0))
+
+
 def test_it_says_why_and_stops_less_and_less_often() -> None:
     """Each stop ends the sessions of a hot standby."""
     assert decide(attached(Supply(), 1, PATIENCE - 1)).rule == "wait"
