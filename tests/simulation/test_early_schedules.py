@@ -31,6 +31,7 @@ TAKEN: set[int] = set()  # seeds in which a lease was taken early, of what has r
 FOUND: dict[int, tuple[str, tuple[str, ...]]] = {
     20000: ("the server was weakened by a record that was not the newest", CUTS),
     710348: ("a record was rebuilt by the one who did not know its successor's", ()),
+    730144: ("no record was rebuilt while a voter had a copy in place of what voted", ()),
     1042: ("a barrier outlived the telling of another setting", ()),
 }
 MOST = 200  # schedules until a mutation counts as unnoticed

@@ -141,17 +141,18 @@ def _rebuild(f: Facts) -> Do | None:
             "no member kept a record of this cluster: nothing is guessed; see docs/runbook.md",
             look_again_in=2.0,
         )
-    # Whoever took the lease after that record votes in it, and has kept a later one. So without one
-    # of its voters it may not be the last: where its primary ended would prove nothing.
-    untold = [
-        name for name, directory in note.voters
-        if (peer := f.fresh(name)) is None or peer.directory_id != directory
-    ]
+    # Whoever took the lease after that record votes in it, and has kept a later one beside its
+    # directory, which a copy leaves there. So without one of its voters, or with a new volume, it
+    # may not be the last: where its primary ended would prove nothing.
+    untold = sorted(
+        name for name in note.voter_names
+        if (peer := f.fresh(name)) is None or peer.record is None
+    )
     if untold:
         return Do(
             [AskPeers()],
-            f"{', '.join(untold)} may know of a later record than any that is left, and is not "
-            "there with its own directory: see docs/runbook.md",
+            f"{', '.join(untold)} may have known of a later record than any that is left, and is "
+            "not there with what it kept: see docs/runbook.md",
             look_again_in=2.0,
         )
     ranked = sorted(

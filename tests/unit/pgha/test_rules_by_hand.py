@@ -236,13 +236,15 @@ def test_no_record_is_rebuilt_while_a_later_one_may_be_known_to_a_voter() -> Non
     )
     (acquire,) = decide(f).actions
     assert isinstance(acquire, a.Acquire)
-    emptied = replace(f, peers={**f.peers, ALL[1]: peer(ALL[1], directory_id="new")})
+    copied = {**f.peers, ALL[1]: replace(f.peers[ALL[1]], directory_id="new")}
+    assert isinstance(decide(replace(f, peers=copied)).actions[0], a.Acquire), "its notes stay"
+    emptied = replace(f, peers={**f.peers, ALL[1]: peer(ALL[1], data=Data.EMPTY)})
     declared = tuple(n for n in ALL if n != ALL[1])
     scaled = replace(f, declared=declared, peers={n: f.peers[n] for n in declared})
     for without in (emptied, scaled):
         decision = decide(without)
         assert (decision.rule, *decision.actions) == ("record-lost", a.AskPeers())
-        assert f"{ALL[1]} may know of a later record" in decision.detail
+        assert f"{ALL[1]} may have known of a later record" in decision.detail
 
 
 def test_the_server_is_not_weakened_while_a_change_of_the_record_may_have_landed() -> None:
