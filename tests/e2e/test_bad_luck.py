@@ -29,7 +29,7 @@ from tests.support.kube import LEASES, STATEFUL_SETS, Kube
 from tests.support.namespaces import drop_namespace, make_namespace
 from tests.support.postgres import Cluster
 from tests.support.program import Program
-from tests.support.waiting import until
+from tests.support.waiting import throughout, until
 from tests.support.writing import Writer
 
 pytestmark = pytest.mark.e2e
@@ -138,10 +138,6 @@ def wait_for_a_renewal(cluster: Cluster) -> None:
     until("a renewal", lambda: renewed() != before, 15, 0.1)
 
 
-def holder(cluster: Cluster) -> str:
-    return str((cluster.lease() or {})["spec"].get("holderIdentity") or "")
-
-
 def test_the_superuser_is_the_one_of_the_users_secret(cluster: Cluster) -> None:
     assert cluster.sql("SELECT current_user, usesuper FROM pg_user WHERE usename = current_user"
                        ) == [("owner", True)]  # fmt: skip
@@ -227,11 +223,11 @@ def test_the_new_pod_of_a_primary_that_is_gone_by_force_takes_its_lease_back(
     inside = container(cluster, primary)
     with Writer(cluster) as writer:
         wait_for_a_renewal(cluster)
-        before, struck = holder(cluster), time.monotonic()
+        before, struck = cluster.holder(), time.monotonic()
         inside.signal(signal.SIGKILL, AGENT, first=True)
         cluster.kube.delete(cluster.path("pods", primary.name), grace=0)
-        until("a new holder", lambda: holder(cluster) not in ("", before), 30, 0.1)
-        assert holder(cluster).startswith(f"{primary.name}/{cluster.pod(primary.name).uid}/")
+        until("a new holder", lambda: cluster.holder() not in ("", before), 30, 0.1)
+        assert cluster.holder().startswith(f"{primary.name}/{cluster.pod(primary.name).uid}/")
         writer.wait_for_more(1)
         assert time.monotonic() - struck < 14.0  # the others would wait for 15 s
         unlucky.healthy()
@@ -261,8 +257,8 @@ def test_a_directory_is_not_opened_while_a_process_of_another_pod_may_write_ther
             return True
 
         until("the refusal of the locked directory", refused, 60)
-        time.sleep(20)  # a lease duration and more: the mark is old by now
-        assert refused()
+        # A lease duration and more: the mark would be old long before the end.
+        throughout("the refusal", refused, 20, 2.0)
         waits = cluster.pod(standby.name)
         assert container(cluster, waits).processes(POSTMASTER) == []
         with pytest.raises(ConnectionRefusedError):  # what it voted would be another's to keep

@@ -94,6 +94,11 @@ class Cluster:
     def lease(self) -> dict[str, Any] | None:
         return self.kube.get(self.path(LEASES, self.name))
 
+    def holder(self) -> str:
+        """The incarnation that holds the lease; empty while nobody does."""
+        spec = (self.lease() or {}).get("spec") or {}
+        return str(spec.get("holderIdentity") or "")
+
     def service_address(self, service: str = "") -> str:
         found = self.kube.get(self.path("services", service or self.name))
         assert found, f"there is no Service {service or self.name}"

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+EVERY = 0.5  # seconds between two looks
 
 
 def until(
     what: str,
     condition: Callable[[], T],
     seconds: float,
-    every: float = 0.5,
+    every: float = EVERY,
     passing: tuple[type[Exception], ...] = (),
 ) -> T:
     """The first truthy answer of the condition.
@@ -35,4 +36,14 @@ def until(
             seen = error
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s; last seen: {seen!s:.2000}")
+        time.sleep(every)
+
+
+def throughout(
+    what: str, condition: Callable[[], object], seconds: float, every: float = EVERY
+) -> None:
+    """The condition holds at every look for so many seconds: what must not happen does not."""
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < seconds:
+        assert condition(), f"{what}: not any more after {passed:.1f} s"
         time.sleep(every)

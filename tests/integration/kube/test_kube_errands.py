@@ -14,6 +14,7 @@ from pgha.kube.errands import APART, Errands
 from pgha.kube.pods import parse_pod
 from tests.integration.kube.apiserver import NAMESPACE, ApiServer
 from tests.integration.kube.faultproxy import Fault, FaultProxy
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -104,9 +105,8 @@ def test_a_label_whose_change_is_not_answered_does_not_hold_up_the_other_role(
     proxy.fault(Fault("hang", "PATCH", ".*db-2"))
     started = time.monotonic()
     set_roles(errands, uids, "db-2", 8)
-    while roles(kube)["db-1"] != ("replica", 8):
-        assert time.monotonic() - started < 2.0  # the call itself gives up after 3 s
-        time.sleep(0.02)
+    until("the other role's label", lambda: roles(kube)["db-1"] == ("replica", 8), 2.0, 0.02)
+    assert time.monotonic() - started < 2.0  # the call itself gives up after 3 s
     assert roles(kube)["db-2"] == ("replica", 7)
     assert errands.idle(20)
     assert roles(kube)["db-2"] == ("primary", 8)

@@ -177,17 +177,12 @@ def test_a_mark_that_becomes_anothers_is_lost_for_good(ground: Ground) -> None:
     made.start(lost.set)
     assert lost.wait(10)
     ground.now += 2 * PATIENCE
-    assert not any(t.name == "owner-mark" and t.is_alive() for t in finished(threading.enumerate()))
+    for thread in threading.enumerate():
+        if thread.name == "owner-mark":
+            thread.join(10)
+            assert not thread.is_alive()
     assert "u1" in made.foreign
     assert (ground.disk.read_note("owner") or {})["uid"] == "u1"
-
-
-def finished(threads: list[threading.Thread]) -> list[threading.Thread]:
-    """Those of the owner mark, after a moment in which they may end."""
-    mine = [thread for thread in threads if thread.name == "owner-mark"]
-    for thread in mine:
-        thread.join(10)
-    return mine
 
 
 def test_whoever_waits_says_why_until_the_directory_is_its_own(ground: Ground) -> None:
