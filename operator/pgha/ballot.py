@@ -15,10 +15,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from pgha.clock import boottime
+from pgha.clock import boot_id, boottime
 from pgha.facts import Claim, LeaseView
 from pgha.lsn import Position
 from pgha.peers.messages import (
@@ -54,11 +53,6 @@ class Standby(Protocol):
     def objection(self) -> str | None: ...
     def detach_and_read(self, timeout: float) -> tuple[Position | None, str]: ...
     def describe(self) -> Mapping[str, Any]: ...
-
-
-def boot_id() -> str:
-    """Changes with each boot: CLOCK_BOOTTIME of one boot says nothing in another."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Ballot:

@@ -9,16 +9,16 @@ else there is no lock, and the owner mark has to grow old (amendment 11).
 from __future__ import annotations
 
 import enum
-import errno
 import fcntl
 import os
 from pathlib import Path
+
+from pgha.clock import boot_id
 
 NAME = ".lock"
 # Their block device is this kernel's own. Network file systems, FUSE and what virtual machines
 # share with their host may give the same lock to two kernels, or keep that of a dead one for ever.
 LOCAL = frozenset({"ext3", "ext4", "xfs", "f2fs"})
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -29,26 +29,25 @@ class Lock(enum.Enum):
 
 
 class DirectoryLock:
-    """One for the whole life of the agent: what is inherited is this very open file (open(2))."""
+    """One for the whole life of the agent: what is inherited is this very open file (open(2)).
+
+    `place`: which file of which kernel it is, for the owner mark. Whoever has the lock at the same
+    place knows that the mark's owner, who had it before, is gone.
+    """
 
     def __init__(self, folder: Path, mounts: Path = MOUNTS) -> None:
         """`folder` holds the notes. No error: without a lock the mark alone decides."""
         self.fd: int | None = None
-        self._place: str | None = None
+        self.place: str | None = None
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             return
-        try:
-            found = os.fstat(fd)
-            if file_system(mounts.read_text(errors="surrogateescape"), found.st_dev) not in LOCAL:
-                raise OSError(errno.ENOTSUP, "not a file system of one kernel")
-            boot = BOOT_ID.read_text().strip()
-        except OSError:
+        if place := _place(fd, mounts):
+            self.fd, self.place = fd, place
+        else:
             os.close(fd)
-            return
-        self.fd, self._place = fd, f"{boot} {found.st_dev} {found.st_ino}"
 
     def take(self) -> Lock:
         """Get it, or have it already."""
@@ -62,11 +61,16 @@ class DirectoryLock:
             return Lock.NONE
         return Lock.OURS
 
-    @property
-    def place(self) -> str | None:
-        """Which file of which kernel this is, for the owner mark. Whoever has the lock at the same
-        place knows that the mark's owner, who had it before, is gone."""
-        return self._place
+
+def _place(fd: int, mounts: Path) -> str | None:
+    """None where two kernels may have the file, or that cannot be told."""
+    try:
+        found = os.fstat(fd)
+        if file_system(mounts.read_text(errors="surrogateescape"), found.st_dev) in LOCAL:
+            return f"{boot_id()} {found.st_dev} {found.st_ino}"
+    except OSError:
+        pass
+    return None
 
 
 def file_system(mounts: str, device: int) -> str | None:

@@ -27,14 +27,10 @@ class Held(DirectoryLock):
     """At one place, got or not as it is told."""
 
     def __init__(self, state: Lock = Lock.NONE, place: str | None = None) -> None:
-        self.state, self.at = state, place
+        self.state, self.place = state, place
 
     def take(self) -> Lock:
         return self.state
-
-    @property
-    def place(self) -> str | None:
-        return self.at
 
 
 class Ground:
