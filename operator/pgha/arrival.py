@@ -21,6 +21,7 @@ from pgha.container import take_lock
 from pgha.http.probes import Probes
 from pgha.kube.client import Api
 from pgha.kube.errands import Errands
+from pgha.kube.pods import STATUS_ANNOTATION
 from pgha.owner import Ownership
 from pgha.postgres.directory import NOTES, Directory
 from pgha.postgres.lock import DirectoryLock
@@ -62,7 +63,7 @@ def _waited(
 
     def tell(why: str) -> None:
         report.log("decision", rule=FOREIGN.id, why=FOREIGN.sentence, detail=why, actions=[])
-        errands.annotate_self("pgha.dev/status", json.dumps(
+        errands.annotate_self(STATUS_ANNOTATION, json.dumps(
             {"rule": FOREIGN.id, "why": FOREIGN.sentence, "detail": why, "run": "stopped"}
         ))
 

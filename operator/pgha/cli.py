@@ -25,12 +25,11 @@ from pgha.install import install as copy
 from pgha.kube.client import Api
 from pgha.kube.errors import ApiError, Conflict
 from pgha.kube.leases import LeaseApi, RawLease
-from pgha.kube.pods import PodView, parse_pod
+from pgha.kube.pods import STATUS_ANNOTATION, PodView, parse_pod
 from pgha.record import Record, RecordError
 from pgha.settings import SettingsError, pod_of
 from pgha.sight import RECORD
 
-STATUS = "pgha.dev/status"
 LOOK = 1.0  # seconds between two looks at a Lease that should not change
 
 
@@ -80,7 +79,7 @@ def read_cluster(api: Api, name: str) -> Cluster:
         pod = parse_pod(obj)
         pods[pod.name] = pod
         try:
-            text = obj["metadata"].get("annotations", {}).get(STATUS, "{}")
+            text = obj["metadata"].get("annotations", {}).get(STATUS_ANNOTATION, "{}")
             said[pod.name] = dict(json.loads(text))
         except (ValueError, TypeError):
             said[pod.name] = {}

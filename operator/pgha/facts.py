@@ -340,5 +340,10 @@ class Facts:
         peer = self.peers.get(name)
         return peer if peer is not None and peer.age <= within else None
 
+    def deleting(self, name: str) -> bool:
+        """Its pod is there and ends."""
+        pod = self.pods.get(name)
+        return pod is not None and pod.deleting
+
     def others(self) -> tuple[str, ...]:
         return tuple(n for n in self.declared if n != self.me)

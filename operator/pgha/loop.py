@@ -15,6 +15,7 @@ from pgha.facts import Data, Facts, Run
 from pgha.gather import Gatherer
 from pgha.http.metrics import Metrics
 from pgha.kube.errands import Errands
+from pgha.kube.pods import STATUS_ANNOTATION
 from pgha.member import Member
 from pgha.pace import AT_ONCE, Backoff, Pace
 from pgha.pulse import Pulse
@@ -114,7 +115,7 @@ class Loop:
         """Tell people."""
         if self._report.decided(decision):
             self._metrics.decided(decision.rule)
-            self._errands.annotate_self("pgha.dev/status", self._report.status(facts, decision))
+            self._errands.annotate_self(STATUS_ANNOTATION, self._report.status(facts, decision))
         self._report.measure(self._metrics, facts)
         self._pulse.eager = facts.run.run is Run.PRIMARY and (
             facts.settings.synchronous and not facts.barrier.passed

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 ROLE_LABEL = "kubedb.com/role"
 TERM_ANNOTATION = "pgha.dev/term"
+STATUS_ANNOTATION = "pgha.dev/status"
 SETTINGS_ANNOTATION = "pgha.dev/settings"
 REVISION_LABEL = "controller-revision-hash"
 CONTAINER = "postgres"

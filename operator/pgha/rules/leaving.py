@@ -50,7 +50,7 @@ def _candidates(f: Facts) -> tuple[str, ...]:
         for n in f.others()
         if n in flushed
         and n in f.record.voter_names
-        and not (f.pods[n].deleting if n in f.pods else False)
+        and not f.deleting(n)
         and (f.request is None or not switching(f) or f.request.to in (None, n))
     ]
     return tuple(sorted(names, key=lambda n: (-flushed[n], n)))
@@ -90,8 +90,8 @@ def _all_leave(f: Facts) -> bool:
     there, and whoever has the end of WAL then is no worse for the lease being free."""
 
     def leaves(name: str) -> bool:
-        peer, pod = f.fresh(name, 1.0), f.pods.get(name)
-        return peer is not None and peer.leaving or pod is not None and pod.deleting
+        peer = f.fresh(name, 1.0)
+        return f.deleting(name) or peer is not None and peer.leaving
 
     return f.leaving and all(map(leaves, f.others()))
 
@@ -106,7 +106,7 @@ def _hand_over_ends(f: Facts) -> Do | None:
     names = sorted(
         (n for n in f.others() if wanted in (None, n)
          and (f.leaving or switching(f) or room.roomy(f, n))),
-        key=lambda n: n in f.pods and f.pods[n].deleting,
+        key=f.deleting,
     )
     for name in names:
         if _has(f, name, end):
