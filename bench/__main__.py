@@ -34,6 +34,7 @@ from bench.cost import measure
 from bench.faults import FAULTS
 from bench.patroni import DEFAULTS, MINIMUM, Patroni
 from bench.reporting import make_plot_environment, print_tables, write_docs
+from bench.results import keep
 from bench.systems import WAYS, Pgha, System, drop_leftovers
 from bench.trial import recycle, run_trial
 from lab.cluster import Lab
@@ -100,11 +101,6 @@ def run(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:
                 failure = {"system": name, "fault": fault, "way": way, "why": str(error)[:4000]}
                 keep(into / "failures.jsonl", failure)
                 lab.faults.mend_all()
-
-
-def keep(file: Path, what: dict[str, Any]) -> None:
-    with file.open("a") as out:
-        out.write(json.dumps(what) + "\n")
 
 
 def cost(options: argparse.Namespace, lab: Lab, kube: Kube) -> None:

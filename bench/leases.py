@@ -8,7 +8,6 @@ soon as the holder changes, or the longest time between two renewals comes near 
 from __future__ import annotations
 
 import argparse
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,10 +80,7 @@ def longest(sights: Sequence[Sight]) -> float:
 
 def cut(system: Pgha, into: Path) -> dict[str, Any]:
     """One cut-off node, as its clients see it through the Service."""
-    # The load is over, and what it has left to the disks as well.
-    threading.Event().wait(5.0)
     stem = f"lease-{time.strftime('%Y%m%d%H%M%S')}"
     trial = run_trial(system, FAULTS["node-cut"], SERVICE, into / "attempts", stem)
     verdict = trial.ways[SERVICE]
     return {"node cut s": verdict["outage"], "lost": verdict["lost"]}
-

@@ -16,7 +16,8 @@ from matplotlib import pyplot  # noqa: E402
 
 from bench.attempts import load  # noqa: E402
 from bench.phases import PHASES  # noqa: E402
-from bench.table import Row, grouped, load_trials  # noqa: E402
+from bench.results import Row, read  # noqa: E402
+from bench.table import grouped  # noqa: E402
 from bench.verdict import percentile  # noqa: E402
 
 BUCKET = 0.1  # seconds
@@ -121,7 +122,7 @@ def main(arguments: list[str]) -> int:
     results, into = map(Path, arguments)
     into.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams["svg.hashsalt"] = "pgha"
-    trials = load_trials(results)
+    trials = read(results, "trials.jsonl")
     if not trials:
         print(f"no trials below {results}", file=sys.stderr)
         return 1

@@ -10,11 +10,11 @@ from typing import Any
 
 from bench import growth, profiling, sizes
 from bench.phases import PHASES
+from bench.results import read
 from bench.table import (
     COLUMNS,
     grouped,
     line_of,
-    load_trials,
     markdown,
     phase_lines,
     probe_line,
@@ -29,7 +29,7 @@ LOCK = REPOSITORY / "requirements" / "bench.txt"
 
 
 def print_tables(results: Path) -> None:
-    trials = load_trials(results)
+    trials = read(results, "trials.jsonl")
     if trials:
         lines = [line_of(key, group) for key, group in grouped(trials).items()]
         print(text(COLUMNS, lines), end="\n\n")
@@ -37,7 +37,7 @@ def print_tables(results: Path) -> None:
         print(probe_line(trials))
     for kind, figures in sizes.load(results).items():
         print(f"{kind}\n{text(*sizes.lines(figures))}", end="\n\n")
-    short = lease_rows(results)
+    short = read(results, "leases.jsonl")
     if short:
         print(text(*sizes.lines(short)), end="\n\n")
     profiles = profile_lines(results)
@@ -54,36 +54,24 @@ def print_tables(results: Path) -> None:
 def profile_lines(results: Path) -> list[list[str]]:
     """The functions of each profile; of the same thing the last one."""
     found = {}
-    for file in sorted(results.rglob("profiles.jsonl")):
-        for line in file.read_text().splitlines():
-            each = json.loads(line)
-            found[each["what"], each["role"]] = each
+    for each in read(results, "profiles.jsonl"):
+        found[each["what"], each["role"]] = each
     return profiling.lines(list(found.values()))
 
 
 def growth_rows(results: Path) -> list[dict[str, Any]]:
     """By the number of clusters; of each number the last reading."""
     found = {}
-    for file in sorted(results.rglob("growth.jsonl")):
-        for line in file.read_text().splitlines():
-            reading = json.loads(line)
-            found[reading["clusters"]] = reading
+    for reading in read(results, "growth.jsonl"):
+        found[reading["clusters"]] = reading
     return [found[number] for number in sorted(found)]
-
-
-def lease_rows(results: Path) -> list[dict[str, Any]]:
-    """In the order they were measured."""
-    lines = [x for f in sorted(results.rglob("leases.jsonl")) for x in f.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
 
 
 def cost_lines(results: Path) -> list[list[str]]:
     """A line a figure, a column a system; the first line is the head. Later readings win."""
     found: dict[str, dict[str, object]] = {}
-    for file in sorted(results.rglob("cost.jsonl")):
-        for line in file.read_text().splitlines():
-            reading = json.loads(line)
-            found[reading.pop("system")] = reading
+    for reading in read(results, "cost.jsonl"):
+        found[reading.pop("system")] = reading
     figures = list(dict.fromkeys(name for reading in found.values() for name in reading))
     if not figures:
         return []
@@ -109,7 +97,7 @@ def make_plot_environment(lab: Lab) -> Path:
 def write_docs(results: Path, lab: Lab) -> None:
     """The tables as Markdown, and the plots by an interpreter that has matplotlib."""
     DOCS.mkdir(parents=True, exist_ok=True)
-    trials = load_trials(results)
+    trials = read(results, "trials.jsonl")
     if trials:
         (DOCS / "outages.md").write_text(report(trials))
         python = make_plot_environment(lab)
@@ -121,7 +109,7 @@ def write_docs(results: Path, lab: Lab) -> None:
     if measured:
         tables = [f"## {kind}\n\n{markdown(*sizes.lines(f))}\n" for kind, f in measured.items()]
         (DOCS / "sizes.md").write_text("\n".join(tables))
-    short = lease_rows(results)
+    short = read(results, "leases.jsonl")
     if short:
         (DOCS / "leases.md").write_text(markdown(*sizes.lines(short)) + "\n")
     profiles = profile_lines(results)

@@ -20,6 +20,7 @@ import psycopg
 
 from bench.cost import pgbench
 from bench.faults import FAULTS, container_of
+from bench.results import read
 from bench.systems import MEMBERS, Pgha
 from lab.cluster import Lab
 from lab.processes import PROC
@@ -276,8 +277,6 @@ def shown(value: object) -> str:
 def load(results: Path) -> dict[str, list[dict[str, Any]]]:
     """Kind -> its figures in the order they were made."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(results.rglob("sizes.jsonl")):
-        for line in file.read_text().splitlines():
-            figures = json.loads(line)
-            found.setdefault(figures.pop("kind"), []).append(figures)
+    for figures in read(results, "sizes.jsonl"):
+        found.setdefault(figures.pop("kind"), []).append(figures)
     return found

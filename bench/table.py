@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 from bench.phases import PHASES
+from bench.results import Row
 from bench.verdict import percentile
-
-Row = dict[str, Any]  # a trial as its line of JSON has it
 
 # Medians in seconds, Service and DSN; the node cut's depends on the lease: its duration + 2 s.
 TARGETS = {
@@ -23,15 +19,6 @@ TARGETS = {
 }
 COLUMNS = ("system", "fault", "way", "trials", "p50", "p95", "max", "target", "met", "persistent",
            "tail", "failing", "lost", "ambiguous")  # fmt: skip
-
-
-def load_trials(folder: Path) -> list[Row]:
-    """All trials below a folder, in the order they were made."""
-    lines = [
-        line for file in sorted(folder.rglob("trials.jsonl"))
-        for line in file.read_text().splitlines()
-    ]  # fmt: skip
-    return [json.loads(line) for line in lines]
 
 
 def grouped(trials: Iterable[Row]) -> dict[tuple[str, str, str], list[Row]]:
