@@ -30,7 +30,8 @@ class DirectoryError(Exception):
 
 
 class WalMissing(DirectoryError):
-    """The directory does not have the WAL that its recovery begins with, from `needed` on."""
+    """The directory does not have the WAL that its recovery begins with, from `needed` on, or it
+    cannot be read."""
 
     def __init__(self, why: str, needed: Position) -> None:
         super().__init__(why)

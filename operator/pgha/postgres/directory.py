@@ -125,11 +125,12 @@ class Directory:
         timeline = self._recovery_timeline(control, begin)
         history = self.history(timeline)
         found = wal.segments(folder, history, timeline, first, shape)
+        needed = Position(history.timeline_at(begin.needed, timeline), begin.needed)
         if shape.number(begin.start) >= first + len(found):
             raise WalMissing(
                 f"{folder} lacks WAL from {begin.needed} on: the primary has to send it, or the "
                 "directory needs a clone",
-                Position(history.timeline_at(begin.needed, timeline), begin.needed),
+                needed,
             )
         starts = [begin.start]
         if flushed is not None:
@@ -142,9 +143,10 @@ class Directory:
                 # A segment begins with a copy of what came before the switch to its timeline.
                 of_file = found[shape.number(last.start) - first].timeline
                 return Position(min(of_file, history.timeline_at(last.start, timeline)), last.end)
-        raise DirectoryError(
-            f"no WAL record from {begin.start} on can be read in {folder}: the directory needs "
-            "a clone"
+        raise WalMissing(
+            f"no WAL record from {begin.start} on can be read in {folder}: the primary has to send "
+            "it, or the directory needs a clone",
+            needed,
         )
 
     def _recovery_timeline(self, control: Control, begin: Origin) -> int:

@@ -12,7 +12,7 @@ import signal
 import struct
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -313,13 +313,30 @@ def test_what_a_message_says_is_no_record(image: Place) -> None:
     assert judged(node) == found.lsn
 
 
-@one_version
-def test_no_wal_at_all_is_said(image: Place) -> None:
-    node = Node("ha-0").leading()
-    node.crash()
+def _no_wal(node: Node) -> None:
     for path in node.wal.iterdir():
         if path.is_file():
             path.unlink()
+
+
+def _torn_checkpoint(node: Node) -> None:
+    control = node.directory.control()
+    segment, at = divmod(int(control.checkpoint), control.segment_size)
+    name = wal.Shape(control.segment_size, control.system_id).name(control.timeline, segment)
+    with open(node.wal / name, "r+b") as file:
+        file.seek(at)
+        file.write(bytes(64))
+
+
+@one_version
+@pytest.mark.parametrize("lose", [_no_wal, _torn_checkpoint])
+def test_wal_that_recovery_begins_with_is_missing(
+    lose: Callable[[Node], None], image: Place
+) -> None:
+    """What the primary is asked for then (rule ask-for-wal)."""
+    node = Node("ha-0").leading()
+    node.crash()
+    lose(node)
     member = Member(node.directory)
     member.look()
     with pytest.raises(WalMissing, match="clone") as missing:
