@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from components.config.keys import join, key
 from components.config.refusal import refusal
 
+LONGEST = 600
+"""Seconds: the members' promises while the API is gone are for a lease duration, and no longer."""
+
 JITTER = 1.2
 """client-go's JitterFactor: a retry may come this much later than retryPeriodSeconds."""
 
@@ -16,7 +19,8 @@ class LeaderElection:
     """`leaderElection`: how fast a lost primary is noticed, in seconds."""
 
     lease_duration_seconds: int = key("integer", 15)
-    """Seconds that others wait, from the last renewal they saw, before they take the lease."""
+    """Seconds that others wait, from the last renewal they saw, before they take the lease; at most
+    600."""
 
     renew_deadline_seconds: int = key("integer", 10)
     """Seconds without a renewal after which the primary stops its PostgreSQL."""
@@ -33,6 +37,8 @@ class LeaderElection:
         for name, value in (lease, renew, retry):
             if value < 1:
                 raise refusal(name, value, "it must be 1 or more seconds")
+        if lease[1] > LONGEST:
+            raise refusal(*lease, f"it must be {LONGEST} or less")
         if lease[1] <= renew[1]:
             raise refusal(*lease, f"it must be greater than {renew[0]}, which is {renew[1]}")
         if renew[1] <= retry[1] * JITTER:

@@ -31,6 +31,7 @@ from pgha.peers.messages import (
 )
 from pgha.settings import pod_of
 
+LONGEST = 600.0  # seconds that a promise may take: the most that leaseDurationSeconds may be
 VOTE_WITHIN = 3.0  # seconds for detaching and reading the position
 
 
@@ -226,7 +227,7 @@ class Ballot:
                 not why, mine["name"], mine["directory_id"], why, self._term_seen()
             ))
 
-        if not 0 < request.seconds <= 120:
+        if not 0 < request.seconds <= LONGEST:
             return answer(f"{request.seconds} seconds is no duration for a promise")
         if not self._member.acting.acquire(timeout=0.5):
             return answer("it is busy")

@@ -96,6 +96,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "retryPeriodSeconds, which is 10",
     ),
     (election(retry=0), "leaderElection.retryPeriodSeconds", "0", "1 or more"),
+    (election(lease=601), "leaderElection.leaseDurationSeconds", "601", "600 or less"),
     (election(lease=-1), "leaderElection.leaseDurationSeconds", "-1", "1 or more"),
     ({"leaderElection": {"lease": 1}}, "leaderElection.lease", "1", "leaseDurationSeconds"),
     ({"leaderElection": 15}, "leaderElection", "15", "map of keys"),
