@@ -283,10 +283,12 @@ class Agent:
             return "the agent's loop is stuck"
         return self.pulse.ill(self.settings.times.renew_deadline)
 
-    def _promises(self, records: Sequence[Record]) -> float | None:
-        """The API does not answer: who promises not to race? By each of these records."""
+    def _promises(self, records: Sequence[Record], deleted: bool) -> float | None:
+        """The API does not answer, or the Lease is `deleted`: who promises not to race, and has
+        not? By each of these records."""
         needs = [promisers(r, self.identity.pod) for r in records]
-        return self.poll.promises(records[0].term, self.settings.times.lease_duration, needs)
+        duration = self.settings.times.lease_duration
+        return self.poll.promises(records[0].term, duration, needs, deleted)
 
     def _wanted(self) -> tuple[int, frozenset[str]]:
         record = self.gatherer.lease().record

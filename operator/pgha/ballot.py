@@ -50,6 +50,7 @@ class Standby(Protocol):
     def holds(self) -> bool: ...
     def hear(self, term: int) -> None: ...
     def lease(self) -> tuple[str | None, int]: ...
+    def last_holder(self) -> tuple[str | None, int]: ...
     def version(self) -> str: ...
     def objection(self) -> str | None: ...
     def detach_and_read(self, timeout: float) -> tuple[Position | None, str]: ...
@@ -214,10 +215,13 @@ class Ballot:
         )
 
     def _term_seen(self) -> int:
-        return max(self._member.lease()[1], self.voted_term)
+        return max(self._member.last_holder()[1], self.voted_term)
 
     def promise(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Handler of POST /promise: the holder cannot reach the API."""
+        """Handler of POST /promise: the holder cannot reach the API, or its Lease was deleted.
+
+        Of a deleted one, holder and term are those that were known last, and who took the lease or
+        gave an early vote for that says so (docs/decisions/quorum-failover.md)."""
         request = parse(PromiseRequest, body)
         self._member.hear(request.term)
         mine = self._member.describe()
@@ -232,15 +236,21 @@ class Ballot:
         if not self._member.acting.acquire(timeout=0.5):
             return answer("it is busy")
         try:
-            holder, term = self._member.lease()
+            holder, term = (
+                self._member.last_holder() if request.deleted else self._member.lease()
+            )
             if self._member.holds():
                 return answer("it holds the lease itself")
             if holder != request.holder:
                 return answer(f"the lease it knows is {pod_of(holder) or 'nobody'}'s")
+            if request.deleted and term > request.term:
+                return answer(f"it knows of term {term}")
             if self.voted_term > term:
                 return answer(f"it has voted in term {self.voted_term}")
             if self.still(self._member.version()):
                 return answer("it receives nothing, by its early vote")
+            if request.deleted:
+                return answer("")
             now = self._clock()
             until = max(self._until, now + request.seconds)  # never shorter than one given before
             self._notes.write_note(

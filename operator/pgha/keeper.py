@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from pgha import quorum
 from pgha.clock import boottime
 from pgha.facts import LeaseView, Tenure
 from pgha.kube.errors import ApiError, Conflict, NotFound
@@ -40,7 +41,9 @@ class _Held:
 
 
 class Keeper:
-    """Thread-safe. `allow` arms the fencer; `may_renew` gives the reason not to, or None."""
+    """Thread-safe. `allow` arms the fencer; `may_renew` gives the reason not to, or None.
+    `promises`: who may vote by these records promises not to race or, with True, only says of a
+    deleted Lease that it has not. The moment before they were asked; None if too few do."""
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class Keeper:
         may_renew: Callable[[], str | None],
         flushed: Callable[[], Position | None],
         wake: Callable[[], None],
-        promises: Callable[[Sequence[Record]], float | None],
+        promises: Callable[[Sequence[Record], bool], float | None],
         clock: Clock = boottime,
     ) -> None:
         self._api, self._identity, self._times = api, identity, times
@@ -115,6 +118,14 @@ class Keeper:
     def raw(self) -> RawLease | None:
         return self._sight.raw
 
+    def last_holder(self) -> tuple[str | None, int]:
+        """Whom the Lease named when it was there last, and the newest term that is known. Who has
+        not seen it knows of the last promotion that was completed."""
+        with self._state:
+            raw, p = self._sight.raw, self.record.promotion
+            promoter = p.promoter if p is not None and p.done else None
+            return raw.holder if raw is not None else promoter, self.record.term
+
     @property
     def version(self) -> str:
         """What a claim is judged by."""
@@ -167,8 +178,11 @@ class Keeper:
         with self._writing:
             with self._state:
                 raw, missing = self._sight.raw, self._sight.missing
+                held = self._held
                 if judged != self._sight.version:
                     return "the Lease changed since it was judged"
+            if missing and held is not None and (why := self._perhaps_replaced(held)):
+                return why
             sent = self._clock()
             record = replace(record, release=None, revision=record.revision + 1)
             fresh = RawLease(resource_version="", uid="")
@@ -253,11 +267,13 @@ class Keeper:
                 missing = self._sight.missing
             if current.term != held.term:
                 return f"the record is of term {current.term}, the tenure of {held.term}"
+            if missing and (why := self._perhaps_replaced(held)):
+                return why
             current = current.flushed_to(self._flushed(), held.term)
             wanted = self._filled(raw, current, acquired=False)
             sent = self._clock()
             try:
-                if missing:  # deleted by hand: nobody may claim it before a full duration
+                if missing:
                     written = self._api.create(wanted, timeout=self._times.retry_period)
                 else:
                     written = self._api.write(wanted, timeout=self._times.retry_period)
@@ -282,6 +298,26 @@ class Keeper:
                 self._allow(held.proven_from + self._times.fence_after)
             if record is not None:
                 self._wake()
+            return None
+
+    def _perhaps_replaced(self, held: _Held) -> str | None:
+        """Why the Lease, which was deleted by hand, is not made again; None: it may be.
+
+        Creating is no compare-and-swap, so it must not have been taken before. Since the last
+        renewal nobody has seen it expired, which promises would not say. Who took it by early votes
+        is known to those who gave them (amendments 10 and 20).
+        """
+        with self._state:
+            may_stand = [self.record, *self._sight.unsettled]
+        mine = self._identity.incarnation
+        asked = [r for r in may_stand if quorum.replaceable(r, mine)]
+        if asked and self._promises(asked, True) is None:
+            return "the Lease is gone, and too few members say that nobody has taken it early"
+        with self._state:
+            if self._held is not held:
+                return "it was lost meanwhile"
+            if self._clock() >= held.valid_from + self._times.renew_deadline:
+                return "the Lease is gone, and was not renewed within renewDeadlineSeconds before"
             return None
 
     def reread(self) -> None:
@@ -329,7 +365,7 @@ class Keeper:
             # Whoever may vote by any record that may stand has to promise (amendment 9).
             records = [self.record, *self._sight.unsettled]
         asked = self._clock()
-        if self._promises(records) is None:
+        if self._promises(records, False) is None:
             return
         with self._state:
             if self._held is held:

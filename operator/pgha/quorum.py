@@ -28,6 +28,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from pgha.record import Record
+from pgha.settings import pod_of
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ def silenced(record: Record, holder: str | None, still: Iterable[tuple[str, str 
         return False
     counted = {name for name, directory in still if record.votes(name, directory)} - {holder}
     return len(counted) >= record.read_quorum
+
+
+def replaceable(record: Record, holder: str | None) -> bool:
+    """May others take the lease of this incarnation before it ends, by early votes? Only from a
+    primary that said so when it was promoted, and if they were enough once all of them agreed."""
+    p = record.promotion
+    if p is None or not (p.done and p.early) or (p.term, p.promoter) != (record.term, holder):
+        return False
+    return silenced(record, pod_of(holder), record.voters)
 
 
 def promisers(record: Record, me: str) -> tuple[dict[str, str], int]:

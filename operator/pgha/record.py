@@ -29,12 +29,14 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Promotion:
-    """An intended or completed promotion: one per term."""
+    """An intended or completed promotion: one per term. `early`: voters may take the lease from it
+    before it ends (docs/decisions/quorum-failover.md)."""
 
     term: int
     number: int
     promoter: str
     done: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class Record:
             p = self.promotion
             known["promotion"] = {
                 "term": p.term, "number": p.number, "promoter": p.promoter, "done": p.done,
+                "early": p.early,
             }
         for key, position in (("end", self.end), ("flushed", self.flushed)):
             if position:
@@ -221,7 +224,8 @@ class Record:
         promotion = release = waived = None
         if p := given.get("promotion"):
             promotion = Promotion(
-                int(p["term"]), int(p["number"]), str(p["promoter"]), p.get("done") is True
+                int(p["term"]), int(p["number"]), str(p["promoter"]), p.get("done") is True,
+                p.get("early") is True,
             )
         if r := given.get("release"):
             release = Release(str(r["by"]), int(r["term"]), _text(r.get("successor")))

@@ -75,6 +75,11 @@ class Settings:
     require_tls: bool = False
 
     @property
+    def early(self) -> bool:
+        """May the lease be taken from a primary that cannot acknowledge any more?"""
+        return self.quorum_failover and self.synchronous
+
+    @property
     def major(self) -> int:
         return int(self.version.split(".")[0])
 

@@ -41,6 +41,9 @@ class Statement:
         view = self._agent.gatherer.lease()
         return view.holder, view.record.term
 
+    def last_holder(self) -> tuple[str | None, int]:
+        return self._agent.keeper.last_holder()
+
     def version(self) -> str:
         return self._agent.gatherer.lease().version
 

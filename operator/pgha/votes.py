@@ -112,7 +112,8 @@ class Poll:
         )
 
     def promises(
-        self, term: int, seconds: float, needs: Sequence[tuple[Mapping[str, str], int]]
+        self, term: int, seconds: float, needs: Sequence[tuple[Mapping[str, str], int]],
+        deleted: bool = False,
     ) -> float | None:
         """Ask for a promise of `seconds`; the moment before asking if enough promised, or None.
 
@@ -122,7 +123,7 @@ class Poll:
         hosts = {n: h for n, h in known.items() if any(n in v for v, _ in needs)}
         if any(needed <= 0 or len(v.keys() & hosts) < needed for v, needed in needs):
             return None
-        request = to_json(PromiseRequest(self._incarnation, term, seconds))
+        request = to_json(PromiseRequest(self._incarnation, term, seconds, deleted))
         promised: dict[str, str | None] = {}
         for answer in self._client.call_all(hosts, "/promise", request, PROMISE_TIMEOUT).values():
             if not isinstance(answer, dict):

@@ -36,6 +36,7 @@ class World:
     versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1, OTHERS))
     cut: set[str] = field(default_factory=set)
     checkpoints: random.Random = field(init=False)
+    creations: random.Random = field(init=False)
     wide: bool = False  # decisions that are late, links cut one by one, watches that lag
     api_cut: set[str] = field(default_factory=set)  # reach the members, but not the API
     blocked: set[frozenset[str]] = field(default_factory=set)  # pairs that do not reach each other
@@ -49,6 +50,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.checkpoints = random.Random(f"checkpoints {self.seed}")
+        self.creations = random.Random(f"creations {self.seed}")
         self.lease = RawLease(resource_version=str(next(self.versions)), uid="lease-0")
 
     def note(self, text: str) -> None:
@@ -73,11 +75,17 @@ class World:
                 continue
             self.late.remove((due, wanted))
             there = self.lease
-            if there is not None and (there.uid, there.resource_version) == (
-                wanted.uid, wanted.resource_version
-            ):
+            if there is None:
+                if not wanted.resource_version:
+                    self.lease = self.made(wanted)
+                    self.note(f"a late creation landed: {wanted.holder}")
+            elif (there.uid, there.resource_version) == (wanted.uid, wanted.resource_version):
                 self.lease = replace(wanted, resource_version=str(next(self.versions)))
                 self.note(f"a late write landed: {wanted.holder}")
+
+    def made(self, lease: RawLease) -> RawLease:
+        version = str(next(self.versions))
+        return replace(lease, resource_version=version, uid=f"lease-{version}")
 
     def restore(self, lease: RawLease) -> None:
         """etcd goes back to a backup: the Lease, and the count of versions."""
@@ -131,8 +139,11 @@ class SimulatedLease:
         self._reach()
         if w.lease is not None:
             raise Conflict(409, "AlreadyExists", "it is there")
-        version = str(next(w.versions))
-        return self._landed(replace(lease, resource_version=version, uid=f"lease-{version}"))
+        if w.wide and w.creations.random() < 0.1:
+            delay = w.creations.uniform(0.0, 8.0)
+            w.late.append((w.now + delay, replace(lease, resource_version="", uid="")))
+            raise ApiUnreachable("no answer in time", ambiguous=True)
+        return self._landed(w.made(lease))
 
     def _landed(self, lease: RawLease) -> RawLease:
         self._world.lease = lease

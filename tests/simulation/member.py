@@ -328,10 +328,10 @@ class Member:
             self.name, answer.directory_id, answer.granted, None, Branch.UNKNOWN, True, answer.why
         )
 
-    def promise(self, holder: str, term: int, seconds: float) -> bool:
+    def promise(self, holder: str, term: int, seconds: float, deleted: bool) -> bool:
         if self.begun is not None:
             return False
-        request = PromiseRequest(holder, term, seconds)
+        request = PromiseRequest(holder, term, seconds, deleted)
         answer = parse(PromiseAnswer, self.ballot.promise(to_json(request)))
         self.peers[holder.split("/")[0]].hear(answer.term_seen)
         return answer.promised
@@ -347,6 +347,9 @@ class Member:
     def lease(self) -> tuple[str | None, int]:
         view = self.keeper.view(self.certified_dead, self.gone)
         return view.holder, view.record.term
+
+    def last_holder(self) -> tuple[str | None, int]:
+        return self.keeper.last_holder()
 
     def version(self) -> str:
         return self.keeper.view(self.certified_dead, self.gone).version
@@ -373,7 +376,7 @@ class Member:
     def write_note(self, name: str, note: dict[str, Any]) -> None:
         self.notes[name] = note
 
-    def _promises(self, records: Sequence[Record]) -> float | None:
+    def _promises(self, records: Sequence[Record], deleted: bool) -> float | None:
         needs = [promisers(record, self.name) for record in records]
         if any(needed <= 0 for _, needed in needs):
             return None
@@ -381,7 +384,7 @@ class Member:
         given = {
             n: self.peers[n].directory.id for n in sorted({n for v, _ in needs for n in v})
             if n in self.peers and self.reachable(self.peers[n])
-            and self.peers[n].promise(self.identity.incarnation, records[0].term, seconds)
+            and self.peers[n].promise(self.identity.incarnation, records[0].term, seconds, deleted)
         }
         enough = all(
             sum(given.get(n) == d for n, d in v.items()) >= needed for v, needed in needs

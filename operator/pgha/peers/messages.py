@@ -85,11 +85,15 @@ class VoteAnswer:
 
 @dataclass(frozen=True)
 class PromiseRequest:
-    """Asks for neither race, nor vote, nor detach for `seconds` from the answer on."""
+    """Asks for neither race, nor vote, nor detach for `seconds` from the answer on.
+
+    With `deleted` only for the word that nobody has taken the lease from `holder`, which makes the
+    Lease again then: what was deleted cannot be taken any more, so that nothing is promised."""
 
     holder: str
     term: int
     seconds: float
+    deleted: bool = False
 
 
 @dataclass(frozen=True)

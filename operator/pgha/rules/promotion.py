@@ -242,7 +242,7 @@ def _complete(f: Facts) -> Do | None:
     number = f.run.timeline
     record = replace(
         f.record,
-        promotion=replace(p, done=True),
+        promotion=replace(p, done=True, early=f.settings.early),
         timeline=number,
         highest_number=max(f.record.highest_number, number),
         history=f.data.history if f.data.timeline == number else History(),

@@ -31,13 +31,12 @@ def claim(
 
     `mine`: the own name and directory, which count while the own early vote stands (`still`).
     """
-    p = lease.record.promotion
     if (
-        not (settings.quorum_failover and settings.synchronous)
+        not settings.early
         or lease.claim is not Claim.HELD
         or not still
         or early.version != lease.version
-        or p is None or not p.done or p.term != lease.record.term or p.promoter != lease.holder
+        or not quorum.replaceable(lease.record, lease.holder)
     ):
         return lease
     given = [(v.name, v.directory_id) for v in early.answers.values() if v.granted]
@@ -56,7 +55,7 @@ def _answers(f: Facts) -> bool:
 
 def objection(f: Facts) -> str | None:
     """Why this member does not suspect the primary; None if it does."""
-    if not (f.settings.quorum_failover and f.settings.synchronous):
+    if not f.settings.early:
         return "quorumFailover is off here"
     holder = f.lease.holder_pod
     if f.lease.claim not in (Claim.HELD, Claim.SUSPECT) or not f.holder_is_primary:
@@ -91,13 +90,13 @@ def _too_few(f: Facts) -> str | None:
 def _suspect(f: Facts) -> Do | None:
     if f.lease.claim is not Claim.HELD or not f.holder_is_primary:
         return None
-    if not (f.settings.quorum_failover and f.settings.synchronous):
+    if not f.settings.early:
         return None
     if f.run.silent is None or f.run.silent < DOUBT_AFTER or f.voted_term > f.record.term:
         return None
     if f.run.run not in FOLLOWING or (f.run.attached_to is None and not f.still):
         return None  # it follows first: an early vote that is over was about an older Lease
-    if not quorum.silenced(f.record, f.lease.holder_pod, f.record.voters):
+    if not quorum.replaceable(f.record, f.lease.holder):
         return None  # not even everybody would be enough
     if _answers(f) and f.run.attached_for >= PATIENCE:
         return None  # it lives: why nothing is received is the matter of `not-receiving`

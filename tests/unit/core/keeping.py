@@ -24,6 +24,7 @@ class Ground:
         self.promised: float | None = None
         self.flushed: Position | None = None
         self.promised_by: list[Record] = []
+        self.asked_deleted, self.while_asked = False, 0.0
         self.keeper = Keeper(
             SimulatedLease(self.world, member), Identity(member, uid, "start"),  # type: ignore[arg-type]
             TIMES, allow=self.allowed.append, may_renew=lambda: self.refuse,
@@ -32,8 +33,9 @@ class Ground:
         )
         self.keeper.observe(self.world.lease)
 
-    def promises(self, records: Sequence[Record]) -> float | None:
-        self.promised_by = list(records)
+    def promises(self, records: Sequence[Record], deleted: bool) -> float | None:
+        self.promised_by, self.asked_deleted = list(records), deleted
+        self.pass_(self.while_asked)
         return self.promised
 
     def pass_(self, seconds: float) -> None:

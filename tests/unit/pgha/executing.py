@@ -34,7 +34,7 @@ class Ground:
         self.keeper = Keeper(
             SimulatedLease(self.world, "a-0"), Identity("a-0", "u", "s"),  # type: ignore[arg-type]
             TIMES, allow=self._allow, may_renew=lambda: None, flushed=lambda: None,
-            wake=lambda: None, promises=lambda term: None, clock=lambda: self.world.now,
+            wake=lambda: None, promises=lambda *asked: None, clock=lambda: self.world.now,
         )
         self.keeper.observe(self.world.lease)
         unused: Any = None

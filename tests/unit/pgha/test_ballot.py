@@ -41,6 +41,7 @@ class Standby:
         self.acting = threading.Lock()
         self.holding = False
         self.observed: tuple[str | None, int] = (None, 5)
+        self.observed_last: tuple[str | None, int] | None = None
         self.readable = True
         self.told: list[int] = []  # terms, as to its keeper
         self.sees = "lease/7"
@@ -60,6 +61,9 @@ class Standby:
 
     def lease(self) -> tuple[str | None, int]:
         return self.observed
+
+    def last_holder(self) -> tuple[str | None, int]:
+        return self.observed_last or self.observed
 
     def detach_and_read(self, timeout: float) -> tuple[Position | None, str]:
         self.disk.order.append("detached")
@@ -89,6 +93,11 @@ class Ground:
 
     def promise(self, holder: str = HOLDER, seconds: float = DURATION) -> dict[str, Any]:
         return self.ballot.promise({"holder": holder, "term": 0, "seconds": seconds})
+
+    def promise_of_a_deleted_lease(self, term: int = 5) -> dict[str, Any]:
+        return self.ballot.promise(
+            {"holder": HOLDER, "term": term, "seconds": DURATION, "deleted": True}
+        )
 
 
 @pytest.fixture
@@ -166,6 +175,27 @@ def test_a_promise_is_for_the_holder_that_is_known(ground: Ground) -> None:
     assert not ground.promise("a-0/u0/another")["promised"]
     assert not ground.promise(seconds=0)["promised"]
     assert not ground.promise(seconds=1e6)["promised"]
+
+
+def test_a_deleted_lease_is_promised_to_its_last_holder(ground: Ground) -> None:
+    ground.standby.observed, ground.standby.observed_last = (None, 0), (HOLDER, 5)
+    assert not ground.promise()["promised"], "only to make it again: it knows of no holder now"
+    assert ground.promise_of_a_deleted_lease()["promised"]
+    assert ground.ballot.promised == 0, "what was deleted cannot be taken any more"
+
+
+def test_who_knows_that_it_was_taken_does_not_promise_a_deleted_lease(ground: Ground) -> None:
+    ground.standby.observed = (None, 0)
+    for taken in ((RIVAL, 6), (None, 5), (HOLDER, 6)):
+        ground.standby.observed_last = taken
+        answer = ground.promise_of_a_deleted_lease()
+        assert not answer["promised"] and answer["term_seen"] == taken[1]
+    ground.standby.observed_last, ground.standby.sees = (HOLDER, 5), "lease/7"
+    assert ground.early()["granted"]
+    ground.standby.sees = ""
+    assert "early vote" in ground.promise_of_a_deleted_lease()["why"]
+    assert ground.vote(6)["granted"]
+    assert "term 6" in ground.promise_of_a_deleted_lease()["why"]
 
 
 def test_a_promise_outlives_the_agent_and_the_machine(ground: Ground) -> None:

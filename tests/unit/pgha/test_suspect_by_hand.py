@@ -34,7 +34,7 @@ ME, HOLDER, OTHER = "c-0", "c-1", "c-2"
 INCARNATION = "c-1/u1/s1"
 RECORD = Record(
     term=4, init="initialized", system_id=7, timeline=2, highest_number=2,
-    promotion=Promotion(4, 2, INCARNATION, done=True), primary=HOLDER, primary_directory="d1",
+    promotion=Promotion(4, 2, INCARNATION, True, True), primary=HOLDER, primary_directory="d1",
     voters=((ME, "d0"), (HOLDER, "d1"), (OTHER, "d2")), read_quorum=2, write_quorum=1,
 )
 SETTINGS = Settings("c", "ns", "app", "15", synchronous=True, quorum_failover=True)
@@ -179,7 +179,8 @@ def test_enough_early_votes_make_the_lease_free_to_take() -> None:
         {"lease": with_record(read_quorum=3)},
         {"lease": with_record(write_quorum=0, read_quorum=2)},
         {"lease": with_record(promotion=Promotion(4, 2, INCARNATION))},
-        {"lease": with_record(promotion=Promotion(4, 2, "c-2/u2/s2", done=True))},
+        {"lease": with_record(promotion=Promotion(4, 2, "c-2/u2/s2", True, True))},
+        {"lease": with_record(promotion=Promotion(4, 2, INCARNATION, done=True))},
     ],
     ids=lambda changes: ",".join(changes),
 )
