@@ -87,6 +87,12 @@ class World:
         version = str(next(self.versions))
         return replace(lease, resource_version=version, uid=f"lease-{version}")
 
+    def delete_lease(self) -> None:
+        """By hand. Twice, with the making of it again on its way since the first time, is not
+        modelled: an older record would stand (docs/decisions/quorum-failover.md, point 7)."""
+        self.lease = None
+        self.late = [x for x in self.late if x[1].resource_version]
+
     def restore(self, lease: RawLease) -> None:
         """etcd goes back to a backup: the Lease, and the count of versions."""
         self.lease = lease

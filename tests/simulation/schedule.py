@@ -254,7 +254,7 @@ class Schedule:
         elif kind == "delete-lease" and not (  # the record and the volumes are not lost together
             self.wiped or any(x.retired for x in self.members.values())
         ):
-            w.lease = None
+            w.delete_lease()
         elif kind == "restore":
             self._restore()
         elif kind == "mend":
