@@ -73,6 +73,7 @@ class Ballot:
         self.voted_term = int(note.get("term", 0))
         self._voted_for = str(note.get("candidate", ""))
         self._duration = lease_duration
+        self._stillness = threading.Lock()
         self._still_at = str((notes.read_note("early") or {}).get("version", ""))
         self._still_until = self._clock() + lease_duration
         self._until = float("-inf")
@@ -108,14 +109,13 @@ class Ballot:
     def still(self, version: str) -> bool:
         """Does an early vote stand, with the Lease seen at `version`? Then nothing is received.
 
-        It ends with a newer Lease, and after a lease duration where none is ever seen; after a
-        restart of the agent that time is counted anew.
+        It ends with a newer Lease, be that deleted afterwards, and after a lease duration where
+        none is ever seen; after a restart of the agent that time is counted anew.
         """
-        return (
-            self._still_at != ""
-            and self._clock() < self._still_until
-            and not _newer(version, self._still_at)
-        )
+        with self._stillness:
+            if _newer(version, self._still_at):
+                self._still_at = ""
+            return self._still_at != "" and self._clock() < self._still_until
 
     def early_vote(self, body: dict[str, Any]) -> dict[str, Any]:
         """Handler of POST /early-vote: this member must suspect the primary as well."""
@@ -146,7 +146,8 @@ class Ballot:
             return None, f"it has voted in term {self.voted_term}"
         if self._still_at != version:
             self._notes.write_note("early", {"version": version})
-        self._still_at, self._still_until = version, self._clock() + self._duration
+        with self._stillness:
+            self._still_at, self._still_until = version, self._clock() + self._duration
         return self._member.detach_and_read(max(0.1, deadline - time.monotonic()))
 
     def vote(self, body: dict[str, Any]) -> dict[str, Any]:

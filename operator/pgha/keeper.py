@@ -313,12 +313,26 @@ class Keeper:
         asked = [r for r in may_stand if quorum.replaceable(r, mine)]
         if asked and self._promises(asked, True) is None:
             return "the Lease is gone, and too few members say that nobody has taken it early"
+        if why := self._there_after_all():
+            return why
         with self._state:
             if self._held is not held:
                 return "it was lost meanwhile"
             if self._clock() >= held.valid_from + self._times.renew_deadline:
                 return "the Lease is gone, and was not renewed within renewDeadlineSeconds before"
             return None
+
+    def _there_after_all(self) -> str | None:
+        """None: it is known to be gone. What was seen of that may be older than a creation of ours
+        that landed without an answer; another one, that is late, would undo what followed it."""
+        try:
+            there = self._api.read(timeout=self._times.retry_period)
+        except NotFound:
+            return None
+        except ApiError as e:
+            return e.message
+        self.observe(there)
+        return "the Lease is there again"
 
     def reread(self) -> None:
         """What the Lease is after a write that failed."""

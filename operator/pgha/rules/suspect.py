@@ -60,6 +60,8 @@ def objection(f: Facts) -> str | None:
     holder = f.lease.holder_pod
     if f.lease.claim not in (Claim.HELD, Claim.SUSPECT) or not f.holder_is_primary:
         return "it knows of no primary to suspect"
+    if not quorum.replaceable(f.record, f.lease.holder):
+        return f"the record does not let {holder} be replaced early"
     if f.run.silent is None:
         return f"it has not heard {holder} in this term"
     if f.run.silent < SUSPECT_AFTER:

@@ -247,6 +247,29 @@ def test_a_tenure_that_lives_by_promises_makes_no_deleted_lease_again(ground: Gr
     assert ground.world.lease is None
 
 
+def test_a_deleted_lease_that_was_made_again_without_an_answer_is_not_made_twice(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second creation may be late, and another member hold the lease when it lands."""
+    created: list[RawLease] = []
+    create = ground.keeper._api.create
+
+    def counted(lease: RawLease, timeout: float) -> RawLease:
+        created.append(lease)
+        return create(lease, timeout)
+
+    ground.acquire(1)
+    ground.world.lease = None
+    ground.keeper.observe(None)
+    monkeypatch.setattr(ground.keeper._api, "create", counted)
+    monkeypatch.setattr(ground.world.random, "random", lambda: 0.0)  # no answer
+    assert ground.keeper._put(None) is not None
+    monkeypatch.setattr(ground.world.random, "random", lambda: 1.0)
+    assert ground.keeper._put(None) == "the Lease is there again"
+    assert ground.keeper._put(None) is None
+    assert len(created) == 1 and ground.keeper.tenure() is not None
+
+
 def test_a_lease_that_is_gone_may_be_said_as_a_conflict(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:

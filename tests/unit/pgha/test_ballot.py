@@ -198,6 +198,15 @@ def test_who_knows_that_it_was_taken_does_not_promise_a_deleted_lease(ground: Gr
     assert "term 6" in ground.promise_of_a_deleted_lease()["why"]
 
 
+def test_an_early_vote_that_is_over_stays_so_when_the_lease_is_deleted(ground: Ground) -> None:
+    ground.standby.observed_last = (HOLDER, 5)
+    assert ground.early()["granted"] and ground.ballot.still("")
+    assert not ground.ballot.still("lease/8"), "the suspicion was false"
+    ground.standby.sees = ""
+    assert not ground.ballot.still("")
+    assert ground.promise_of_a_deleted_lease()["promised"]
+
+
 def test_a_promise_outlives_the_agent_and_the_machine(ground: Ground) -> None:
     ground.standby.observed = (HOLDER, 5)
     assert ground.promise()["promised"]

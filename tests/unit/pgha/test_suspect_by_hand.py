@@ -92,6 +92,7 @@ def test_a_silent_primary_is_suspected_and_early_votes_are_asked_for() -> None:
         ({"settings": replace(SETTINGS, synchronous=False)}, "off"),
         ({"lease": replace(LEASE, claim=Claim.RELEASED)}, "no primary"),
         ({"lease": with_record(promotion=Promotion(4, 2, INCARNATION))}, "no primary"),
+        ({"lease": with_record(promotion=Promotion(4, 2, INCARNATION, done=True))}, "not let c-1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
