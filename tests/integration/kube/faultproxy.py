@@ -170,12 +170,12 @@ class FaultProxy:
         fault: Fault | None,
     ) -> None:  # fmt: skip
         request.close_connection = True
+        with self._lock:  # before the client can know of it
+            self._streams.append(request.connection)
         request.send_response(200)
         request.send_header("Content-Type", "application/json")
         request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
-        with self._lock:
-            self._streams.append(request.connection)
         send = self._sender(request)
         try:
             if fault and fault.kind == "event":
