@@ -201,7 +201,7 @@ class Agent:
         for start in (self.peer_server.start, self.probes.start, *(w.start for w in self.watches)):
             start()
         threads = [("renewals", self.keeper.run), ("pulse", self.pulse.run)]
-        if self.settings.quorum_failover:
+        if self.settings.early:
             threads.append(("ear", self.ear.run))
         for name, work in threads:
             threading.Thread(target=work, name=name, daemon=True).start()

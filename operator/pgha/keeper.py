@@ -78,6 +78,8 @@ class Keeper:
         """The Lease as a watch or a read showed it; None: there is none. `after`: see Sight."""
         with self._state:
             if raw is None:
+                if self._sight.missing:
+                    return  # nothing is new, and nobody is woken to look at it again
                 self._sight.gone()
             elif not self._sight.shown(raw, after):
                 return
@@ -307,42 +309,34 @@ class Keeper:
         renewal nobody has seen it expired, which promises would not say. Who took it by early votes
         is known to those who gave them (amendments 10 and 20).
         """
-        with self._state:
-            may_stand = [self.record, *self._sight.unsettled]
         mine = self._identity.incarnation
-        asked = [r for r in may_stand if quorum.replaceable(r, mine)]
+        with self._state:
+            asked = [r for r in self._sight.may_stand if quorum.replaceable(r, mine)]
         if asked and self._promises(asked, True) is None:
             return "the Lease is gone, and too few members say that nobody has taken it early"
-        if why := self._there_after_all():
+        # What was seen may be older than a creation of ours that landed without an answer. Another
+        # one, that is late, would undo what followed it.
+        if why := self.reread():
             return why
         with self._state:
+            if not self._sight.missing:
+                return "the Lease is there again"
             if self._held is not held:
                 return "it was lost meanwhile"
             if self._clock() >= held.valid_from + self._times.renew_deadline:
                 return "the Lease is gone, and was not renewed within renewDeadlineSeconds before"
             return None
 
-    def _there_after_all(self) -> str | None:
-        """None: it is known to be gone. What was seen of that may be older than a creation of ours
-        that landed without an answer; another one, that is late, would undo what followed it."""
-        try:
-            there = self._api.read(timeout=self._times.retry_period)
-        except NotFound:
-            return None
-        except ApiError as e:
-            return e.message
-        self.observe(there)
-        return "the Lease is there again"
-
-    def reread(self) -> None:
-        """What the Lease is after a write that failed."""
+    def reread(self) -> str | None:
+        """What the Lease is after a write that failed. The reason where it cannot be read."""
         known = self.raw
         try:
             self.observe(self._api.read(timeout=self._times.retry_period), known)
         except NotFound:
             self.observe(None)
-        except ApiError:
-            return
+        except ApiError as e:
+            return e.message
+        return None
 
     # -- renewing -------------------------------------------------------------------------------
 
@@ -377,7 +371,7 @@ class Keeper:
             if held is None or self._sight.missing:
                 return
             # Whoever may vote by any record that may stand has to promise (amendment 9).
-            records = [self.record, *self._sight.unsettled]
+            records = self._sight.may_stand
         asked = self._clock()
         if self._promises(records, False) is None:
             return

@@ -74,6 +74,11 @@ class Sight:
         if record not in self.unsettled:
             self.unsettled.append(record)
 
+    @property
+    def may_stand(self) -> list[Record]:
+        """The records that may be on the Lease, as far as is known."""
+        return [self.record, *self.unsettled]
+
     def told(self, version: str, record: Record) -> None:
         """A holder said that it gave the lease back at this version, and could not write it."""
         self._told = version, record, self._clock()
