@@ -41,6 +41,11 @@ class Ground:
     def pass_(self, seconds: float) -> None:
         self.world.now += seconds
 
+    def delete(self) -> None:
+        """By hand, as its watch shows at once."""
+        self.world.lease = None
+        self.keeper.observe(None)
+
     def acquire(self, term: int) -> str | None:
         """As a decision does that was made from the Lease as it is known now."""
         judged = self.keeper.version

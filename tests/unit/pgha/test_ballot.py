@@ -94,9 +94,9 @@ class Ground:
     def promise(self, holder: str = HOLDER, seconds: float = DURATION) -> dict[str, Any]:
         return self.ballot.promise({"holder": holder, "term": 0, "seconds": seconds})
 
-    def promise_of_a_deleted_lease(self, term: int = 5) -> dict[str, Any]:
+    def promise_of_a_deleted_lease(self) -> dict[str, Any]:
         return self.ballot.promise(
-            {"holder": HOLDER, "term": term, "seconds": DURATION, "deleted": True}
+            {"holder": HOLDER, "term": 5, "seconds": DURATION, "deleted": True}
         )
 
 
