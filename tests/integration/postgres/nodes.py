@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,17 @@ def bin_folder() -> Path:
         if (Path(folder) / "initdb").exists():
             return Path(folder).resolve()
     raise AssertionError("no PostgreSQL on PATH")
+
+
+def instead_of(program: str, real: Path, script: str) -> Path:
+    """A folder with the programs of `real`, but for this one, which is that shell script."""
+    folder = Path(tempfile.mkdtemp(prefix="programs-"))
+    for each in real.iterdir():
+        (folder / each.name).symlink_to(each)
+    (folder / program).unlink()
+    (folder / program).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / program).chmod(0o755)
+    return folder
 
 
 def eventually(what: str, condition: Callable[[], T], seconds: float = 20.0) -> T:

@@ -22,6 +22,7 @@ from tests.integration.postgres.nodes import (
     REPLICATION_PASSWORD,
     Node,
     eventually,
+    instead_of,
     one_version,
 )
 
@@ -256,18 +257,12 @@ def test_a_standby_that_crashed_is_rewound(image: Place) -> None:
 @pytest.mark.parametrize("how", ["given up", "killed"])
 def test_a_rewind_that_ends_midway_leaves_a_dirty_directory(image: Place, how: str) -> None:
     new, old = diverged()
-    folder = Path("/tmp/slow")
-    folder.mkdir()
-    for program in old.bin.iterdir():
-        if program.name != "pg_rewind":
-            (folder / program.name).symlink_to(program)
     # It stops by itself where it has begun to write, so that it is caught there.
-    (folder / "pg_rewind").write_text(
-        f"#!/bin/sh\n{old.bin}/pg_rewind \"$@\" --progress 2>&1 | while read -r line; do\n"
-        "  echo \"$line\" >>/tmp/rewinding\ndone\nsleep 60\n"
+    old.directory.bin = instead_of(
+        "pg_rewind", old.bin,
+        f'{old.bin}/pg_rewind "$@" --progress 2>&1 | while read -r line; do\n'
+        '  echo "$line" >>/tmp/rewinding\ndone\nsleep 60',
     )
-    (folder / "pg_rewind").chmod(0o755)
-    old.directory.bin = folder
 
     def begun() -> bool:
         said = Path("/tmp/rewinding")

@@ -12,7 +12,7 @@ import signal
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,12 +20,11 @@ import psycopg
 import pytest
 
 from pgha.lsn import LSN, History, Position, Switch
-from pgha.member import Member
-from pgha.postgres import processes, wal
-from pgha.postgres.control import DirectoryError, WalMissing
+from pgha.postgres import wal
+from pgha.postgres.control import DirectoryError
 from pgha.postgres.server import ServerState
 from tests.integration.postgres.inside import Place
-from tests.integration.postgres.nodes import Node, eventually, one_version
+from tests.integration.postgres.nodes import Node, eventually, instead_of, one_version
 
 pytestmark = pytest.mark.integration
 
@@ -313,37 +312,6 @@ def test_what_a_message_says_is_no_record(image: Place) -> None:
     assert judged(node) == found.lsn
 
 
-def _no_wal(node: Node) -> None:
-    for path in node.wal.iterdir():
-        if path.is_file():
-            path.unlink()
-
-
-def _torn_checkpoint(node: Node) -> None:
-    control = node.directory.control()
-    segment, at = divmod(int(control.checkpoint), control.segment_size)
-    name = wal.Shape(control.segment_size, control.system_id).name(control.timeline, segment)
-    with open(node.wal / name, "r+b") as file:
-        file.seek(at)
-        file.write(bytes(64))
-
-
-@one_version
-@pytest.mark.parametrize("lose", [_no_wal, _torn_checkpoint])
-def test_wal_that_recovery_begins_with_is_missing(
-    lose: Callable[[Node], None], image: Place
-) -> None:
-    """What the primary is asked for then (rule ask-for-wal)."""
-    node = Node("ha-0").leading()
-    node.crash()
-    lose(node)
-    member = Member(node.directory)
-    member.look()
-    with pytest.raises(WalMissing, match="clone") as missing:
-        member.read_end(10.0)
-    assert member.data.lacks == missing.value.needed
-
-
 @one_version
 def test_a_gigabyte_is_read_in_a_moment_and_a_known_position_spares_that(image: Place) -> None:
     node = Node(
@@ -361,8 +329,10 @@ def test_a_gigabyte_is_read_in_a_moment_and_a_known_position_spares_that(image: 
     node.crash()
     found = end(node)
     assert found.lsn >= flushed
-    read: list[int] = []
-    whole, node.directory.bin = node.directory.bin, _counting(node.directory.bin, read)
+    whole = node.directory.bin
+    node.directory.bin = instead_of(
+        "pg_waldump", whole, f'echo "$@" >>/tmp/started\nexec {whole}/pg_waldump "$@"'
+    )
     assert node.directory.end_of_wal(WITHIN, flushed=flushed) == found
     node.directory.bin = whole
     assert judged(node) == found.lsn
@@ -370,36 +340,6 @@ def test_a_gigabyte_is_read_in_a_moment_and_a_known_position_spares_that(image: 
     assert len(started) == 1
     since = LSN.parse(started[0].split(" -s ")[1].split()[0])
     assert flushed - since <= 2 * node.directory.control().segment_size
-
-
-def _counting(real: Path, read: list[int]) -> Path:
-    """The same programs, but what pg_waldump is asked for is written down."""
-    folder = Path("/tmp/counting")
-    folder.mkdir()
-    for program in real.iterdir():
-        if program.name != "pg_waldump":
-            (folder / program.name).symlink_to(program)
-    script = folder / "pg_waldump"
-    script.write_text(f'#!/bin/sh\necho "$@" >>/tmp/started\nexec {real}/pg_waldump "$@"\n')
-    script.chmod(0o755)
-    return folder
-
-
-@one_version
-def test_a_reading_that_takes_too_long_ends(image: Place) -> None:
-    node = Node("ha-0").leading()
-    node.crash()
-    folder = Path("/tmp/slow")
-    folder.mkdir()
-    for program in node.bin.iterdir():
-        if program.name != "pg_waldump":
-            (folder / program.name).symlink_to(program)
-    (folder / "pg_waldump").write_text("#!/bin/sh\nexec sleep 60\n")
-    (folder / "pg_waldump").chmod(0o755)
-    node.directory.bin = folder
-    with pytest.raises(wal.WalUnreadable, match="pg_waldump"):
-        node.directory.end_of_wal(0.5)
-    assert not [p for p in processes.everybody() if processes.title(p).startswith("sleep")]
 
 
 @one_version
