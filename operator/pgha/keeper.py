@@ -183,8 +183,9 @@ class Keeper:
                 held = self._held
                 if judged != self._sight.version:
                     return "the Lease changed since it was judged"
-            if missing and held is not None and (why := self._perhaps_replaced(held)):
-                return why
+            if missing and held is not None:
+                if (why := self._perhaps_replaced(held)) is not None:
+                    return why
             sent = self._clock()
             record = replace(record, release=None, revision=record.revision + 1)
             fresh = RawLease(resource_version="", uid="")
@@ -269,7 +270,7 @@ class Keeper:
                 missing = self._sight.missing
             if current.term != held.term:
                 return f"the record is of term {current.term}, the tenure of {held.term}"
-            if missing and (why := self._perhaps_replaced(held)):
+            if missing and (why := self._perhaps_replaced(held)) is not None:
                 return why
             current = current.flushed_to(self._flushed(), held.term)
             wanted = self._filled(raw, current, acquired=False)
@@ -316,7 +317,7 @@ class Keeper:
             return "the Lease is gone, and too few members say that nobody has taken it early"
         # What was seen may be older than a creation of ours that landed without an answer. Another
         # one, that is late, would undo what followed it.
-        if why := self.reread():
+        if (why := self.reread()) is not None:
             return why
         with self._state:
             if not self._sight.missing:

@@ -9,7 +9,7 @@ import pytest
 
 from pgha.facts import Claim
 from pgha.keeper import Keeper
-from pgha.kube.errors import Conflict
+from pgha.kube.errors import ApiError, Conflict
 from pgha.kube.leases import RawLease
 from pgha.record import Promotion, Record
 from tests.unit.core.keeping import Ground
@@ -133,6 +133,19 @@ def test_a_deleted_lease_that_was_made_again_without_an_answer_is_not_made_twice
     assert ground.keeper._put(None) == "the Lease is there again"
     assert ground.keeper._put(None) is None
     assert len(created) == 1 and ground.keeper.tenure() is not None
+
+
+def test_a_lease_that_cannot_be_read_is_not_made_again(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(timeout: float) -> RawLease:
+        raise ApiError(502, "502", "")  # of a proxy that says nothing
+
+    ground.acquire(1)
+    ground.delete()
+    monkeypatch.setattr(ground.keeper._api, "read", read)
+    assert ground.keeper._put(None) is not None
+    assert ground.world.lease is None
 
 
 def test_a_lease_that_is_gone_may_be_said_as_a_conflict(
